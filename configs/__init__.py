@@ -1,0 +1,1 @@
+"""The config tree, installed as `quartet.configs`. This file alone makes an editable install serve the folders."""

@@ -1,0 +1,174 @@
+"""Score a ranker on bugs whose faulty lines are known, programs held out one after the other."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from faultloc import metrics, stats
+from faultloc.corpus import Bug
+from faultloc.rankers import Formula
+
+TOPS = (1, 5, 10, 50, 200)
+MASSES = (1, 10, 50, 200)
+REFERENCES = ("tarantula", "ochiai", "op2")
+
+
+class Totals(NamedTuple):
+    """What is known of the bugs scored so far; NaN for those to come.
+
+    Attributes:
+        bands: `[bugs, 4]` see `metrics.Band`.
+        precision: `[bugs]` average precision.
+        rank: `[bugs]` mean rank of all faulty lines.
+        surprise: `[bugs]` negative log-probability of the faulty lines together, for a ranker that gives probabilities.
+        mass: `[bugs, 4]` probability of the first 1, 10, 50 and 200 lines, likewise.
+    """
+
+    bands: np.ndarray
+    precision: np.ndarray
+    rank: np.ndarray
+    surprise: np.ndarray
+    mass: np.ndarray
+
+
+class HeldOut:
+    """Leave one program out, learn from the others, rank the lines of its bugs.
+
+    Args:
+        bugs: of a collection.
+        ranker: see `faultloc.rankers`.
+        resamples: of the bootstrap over clusters.
+        level: of the intervals.
+    """
+
+    def __init__(self, bugs: Sequence[Bug], ranker: Any, *, resamples: int, level: float) -> None:
+        self.bugs, self.ranker, self.resamples, self.level = list(bugs), ranker, resamples, level
+        self.programs = sorted({bug.program for bug in self.bugs})
+        self._bands: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.programs)
+
+    def totals(self) -> Totals:
+        """Nothing scored yet."""
+        size = len(self.bugs)
+        shapes = ((size, 4), (size,), (size,), (size,), (size, len(MASSES)))
+        return Totals(*(np.full(shape, np.nan) for shape in shapes))
+
+    def score(
+        self,
+        index: int,
+        totals: Totals,
+        *,
+        key: jax.Array,
+        place: Callable[..., Any],  # noqa: ARG002
+    ) -> tuple[Totals, dict[str, Any]]:
+        """Rank the bugs of one program after learning from all others.
+
+        Args:
+            index: of the program.
+            totals: so far.
+            key: of what is random in learning, and in the intervals of the last row.
+            place: puts arrays onto the devices.
+
+        Returns:
+            Totals with this program, and its row: the mean figures of its bugs, for the last program those of all.
+        """
+        program = self.programs[index]
+        fitted = self.ranker.fit([bug for bug in self.bugs if bug.program != program], key)
+        here = [i for i, bug in enumerate(self.bugs) if bug.program == program]
+        for i in here:
+            bug = self.bugs[i]
+            scores = _scores(self.ranker, fitted, bug)
+            totals.bands[i] = metrics.band(scores, bug.faulty)
+            totals.precision[i] = metrics.average_precision(scores, bug.faulty)
+            totals.rank[i] = metrics.average_rank(scores, bug.faulty)
+            if fitted.probabilistic:
+                totals.surprise[i] = -np.logaddexp.reduce(scores[bug.faulty])
+                totals.mass[i] = [np.exp(np.sort(scores)[::-1][:n]).sum() for n in MASSES]
+        if index < len(self) - 1:
+            return totals, {"program": program, "bugs": len(here), **_figures(Totals(*(x[here] for x in totals)))}
+        self._bands = totals.bands
+        return totals, {"program": program, **self._summary(totals, key)}
+
+    def _summary(self, totals: Totals, key: jax.Array) -> dict[str, Any]:
+        clusters = np.array([bug.cluster for bug in self.bugs])
+        row: dict[str, Any] = {"bugs": len(self.bugs), **_figures(totals)}
+        for ties in metrics.TIES:
+            ours = _skipped(totals.bands, ties)
+            interval = stats.clustered_interval(ours, clusters, key, samples=self.resamples, level=self.level)
+            row |= {f"low/{ties}": interval.low, f"high/{ties}": interval.high}
+        reachable = np.array([bug.reachable for bug in self.bugs])
+        row["reachable"] = int(reachable.sum())
+        for ties in metrics.TIES:
+            row[f"reachable/{ties}"] = float(_skipped(totals.bands, ties)[reachable].mean())
+        for name in REFERENCES:
+            row |= self._against(name, Formula(name), totals, clusters, key)
+        if all(bug.tree is not None for bug in self.bugs):
+            row |= self._against("inside_first", Formula("op2", inside_first=True), totals, clusters, key)
+        return row
+
+    def _against(
+        self, name: str, other: Formula, totals: Totals, clusters: np.ndarray, key: jax.Array
+    ) -> dict[str, float]:
+        """Differences to another ranker on the same bugs, with intervals and paired tests."""
+        theirs = np.array([metrics.band(_scores(other, other, bug), bug.faulty) for bug in self.bugs])
+        row: dict[str, float] = {}
+        for ties in metrics.TIES:
+            pair = _skipped(totals.bands, ties), _skipped(theirs, ties)
+            found = stats.paired(*pair)
+            interval = stats.clustered_interval(
+                pair[0] - pair[1], clusters, key, samples=self.resamples, level=self.level
+            )
+            prefix = f"minus_{name}/{ties}"
+            row |= {prefix: found.difference, f"{prefix}/low": interval.low, f"{prefix}/high": interval.high}
+            row |= {f"{prefix}/p": found.p_value, f"{prefix}/wins": found.wins, f"{prefix}/losses": found.losses}
+        return row
+
+    def report(self, rows: list[dict[str, Any]], folder: Path) -> None:  # noqa: ARG002
+        """Write `bugs.csv`, one line a bug, and `curve.json`, the examination curve."""
+        if self._bands is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "bugs.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["bug", "program", "kind", "reachable", *metrics.Band._fields, *metrics.TIES])
+            for bug, found in zip(self.bugs, _bands(self._bands), strict=True):
+                skipped = [f"{metrics.fraction_skipped(found, ties):.6f}" for ties in metrics.TIES]
+                writer.writerow([bug.name, bug.program, bug.kind, int(bug.reachable), *found, *skipped])
+        at = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0]
+        curves = {
+            ties: metrics.examination_curve(_skipped(self._bands, ties).tolist(), at).tolist() for ties in metrics.TIES
+        }
+        (folder / "curve.json").write_text(json.dumps({"examined": at, "found": curves}, indent=1), encoding="utf-8")
+
+
+def _scores(ranker: Any, fitted: Any, bug: Bug) -> np.ndarray:
+    return fitted.scores(bug.recording, bug.statements() if ranker.needs_tree else None)
+
+
+def _bands(table: np.ndarray) -> list[metrics.Band]:
+    return [metrics.Band(*map(int, row)) for row in table]
+
+
+def _skipped(table: np.ndarray, ties: metrics.Ties) -> np.ndarray:
+    return np.array([metrics.fraction_skipped(entry, ties) for entry in _bands(table)])
+
+
+def _figures(totals: Totals) -> dict[str, float]:
+    """Means over bugs."""
+    found = _bands(totals.bands)
+    row: dict[str, float] = {f"fs/{ties}": float(_skipped(totals.bands, ties).mean()) for ties in metrics.TIES}
+    row |= {f"top/{n}": float(np.mean([metrics.top(entry, n) for entry in found])) for n in TOPS}
+    row["mfr"] = float(np.mean([metrics.first_rank(entry) for entry in found]))
+    row["mar"], row["map"] = float(totals.rank.mean()), float(totals.precision.mean())
+    row["wasted"] = float(np.mean([metrics.wasted_effort(entry) for entry in found]))
+    if not np.isnan(totals.surprise).any():
+        row["nll"] = float(totals.surprise.mean())
+        row |= {f"mass/{n}": float(mass) for n, mass in zip(MASSES, totals.mass.mean(0), strict=True)}
+    return row

@@ -1,0 +1,1 @@
+"""Record which lines each test of a project runs."""

@@ -1,0 +1,226 @@
+"""Run the test suite of a project once, with the plugin lent to its interpreter, and read what was recorded."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from faultloc.io import InputError
+
+FAILURES = ("failed", "error", "timeout", "crash")
+CRASHES = 5  # sessions that are continued after one of them died
+_PLUGIN = "faultloc_lent_plugin"
+_NO_TESTS, _USAGE = 5, 4
+
+
+class Test(NamedTuple):
+    """What one test did.
+
+    Attributes:
+        name: pytest's.
+        outcome: passed | failed | error | skipped | timeout | crash.
+        seconds: it took.
+        lines: of functions, by file.
+        message: of the failure, its first line.
+    """
+
+    name: str
+    outcome: str
+    seconds: float
+    lines: dict[str, list[int]]
+    message: str = ""
+
+
+class Session(NamedTuple):
+    """What a run of a test suite left.
+
+    Attributes:
+        tests: in the order they ran.
+        imports: lines that ran outside functions or outside any test, by file.
+        notes: what a reader of the result should know, one line each.
+        seconds: of the whole run.
+    """
+
+    tests: tuple[Test, ...]
+    imports: dict[str, list[int]]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def run(
+    project: str | Path,
+    *,
+    source: Sequence[str | Path] = (),
+    arguments: Sequence[str] = (),
+    python: str | None = None,
+    test_timeout: float | None = None,
+    timeout: float | None = None,
+) -> Session:
+    """Run pytest in a project and record which lines each test runs.
+
+    A test that kills the interpreter, or hangs where Python cannot interrupt it until `timeout` is over, is noted; the
+    tests after it are run by a further session.
+
+    Args:
+        project: its folder.
+        source: files or folders to watch; all of the project if empty. Files of tests are never watched.
+        arguments: further ones for pytest.
+        python: interpreter of the project; ours if None.
+        test_timeout: limit of one test, seconds.
+        timeout: limit of the whole run, seconds.
+
+    Raises:
+        InputError: there is no such folder or interpreter, pytest does not start, or no test runs.
+    """
+    project = Path(project)
+    if not project.is_dir():
+        raise InputError(f"corpus.path: {project} is not a folder; give that of a project with tests")
+    watched = [project / path for path in source]
+    for path in watched:
+        if not path.exists():
+            raise InputError(f"corpus.watch: {path} does not exist; name files or folders below {project}")
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
+        shutil.copy(Path(__file__).with_name("plugin.py"), Path(scratch) / f"{_PLUGIN}.py")
+        records, notes = Path(scratch) / "records", []
+        for _ in range(CRASHES):
+            command = _command(python, scratch, watched or [project], arguments, test_timeout)
+            left = None if timeout is None else timeout - (time.perf_counter() - start)
+            status, output = _call(command, project, scratch, left)
+            finished = _finish(records, killed=status is None)
+            if status is None:
+                notes.append(f"the run was stopped after {timeout:g} s: not all tests ran")
+            if finished or status is None or status in (_NO_TESTS, _USAGE):
+                break
+        session = read(records, notes, time.perf_counter() - start)
+    if not session.tests:
+        raise InputError(_nothing_ran(project, status, output, session.notes))
+    return session
+
+
+def _command(
+    python: str | None, scratch: str, source: Iterable[Path], arguments: Sequence[str], test_timeout: float | None
+) -> list[str]:
+    parts = (Path(scratch) / "records").glob("*.jsonl")
+    done = sorted({name for path in parts for entry in _entries(path) if (name := entry.get("test"))})
+    skip = Path(scratch) / "done.txt"
+    skip.write_text("\n".join(done), encoding="utf-8")
+    command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", _PLUGIN]
+    # With a blank instead of =, pytest takes the folders for tests and looks for its rootdir above them.
+    command += ["-q", "--continue-on-collection-errors", f"--faultloc={Path(scratch) / 'records'}"]
+    command += [f"--faultloc-skip={skip}", *(f"--faultloc-source={path.resolve()}" for path in source)]
+    if test_timeout is not None:
+        command.append(f"--faultloc-timeout={test_timeout}")
+    return [*command, *arguments]
+
+
+def _call(command: list[str], project: Path, scratch: str, timeout: float | None) -> tuple[int | None, str]:
+    """Exit status, None where the time was over, and what was printed."""
+    path = os.pathsep.join(filter(None, [scratch, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    try:
+        # A session of its own, so that a hanging suite goes with everything it started.
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise InputError(f"corpus.python: cannot start {command[0]} ({error.strerror})") from error
+    try:
+        output, _ = process.communicate(timeout=None if timeout is None else max(timeout, 0.1))
+    except BaseException as reason:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        if isinstance(reason, subprocess.TimeoutExpired):
+            return None, output
+        raise
+    return process.returncode, output
+
+
+def _entries(path: Path) -> Iterable[dict[str, Any]]:
+    """What one process wrote, a line cut short by a crash left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _finish(records: Path, *, killed: bool) -> bool:
+    """Note the tests that never ended; whether every process of the last session ended by itself."""
+    whole = True
+    for path in sorted(records.glob("*.jsonl")):
+        entries = list(_entries(path))
+        ended = any("end" in entry for entry in entries)
+        begun = [entry["start"] for entry in entries if "start" in entry]
+        done = {entry["test"] for entry in entries if "test" in entry}
+        if ended or any("given up" in entry for entry in entries):
+            continue
+        whole = False
+        outcome, message = (
+            ("timeout", "still ran when the time was over") if killed else ("crash", "the interpreter died")
+        )
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+            for name in (name for name in begun[-1:] if name not in done):
+                entry = {"test": name, "outcome": outcome, "seconds": 0.0, "lines": {}, "message": message}
+                file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps({"given up": True}) + "\n")
+    return whole
+
+
+def read(records: Path, notes: Iterable[str] = (), seconds: float = 0.0) -> Session:
+    """Put together what the processes of a run recorded; see `faultloc.collect.plugin` for the format.
+
+    Args:
+        records: folder that was given to `--faultloc`.
+        notes: to start with.
+        seconds: that the run took.
+    """
+    tests: dict[str, Test] = {}
+    imports: dict[str, set[int]] = {}
+    said = list(notes)
+    for path in sorted(records.glob("*.jsonl")):
+        for entry in _entries(path):
+            if "test" in entry:
+                tests[entry["test"]] = Test(
+                    entry["test"],
+                    entry["outcome"],
+                    entry["seconds"],
+                    entry["lines"],
+                    entry.get("message", ""),
+                )
+            for file, lines in entry.get("imports", {}).items():
+                imports.setdefault(file, set()).update(lines)
+            if "broken" in entry:
+                said.append(f"{entry['broken']} could not be collected: {entry['message']}")
+    for test in tests.values():
+        if test.outcome in ("crash", "timeout"):
+            said.append(f"{test.name}: {test.message}")
+    return Session(
+        tuple(tests.values()), {file: sorted(lines) for file, lines in imports.items()}, tuple(said), seconds
+    )
+
+
+def _nothing_ran(project: Path, status: int | None, output: str, notes: Sequence[str]) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if notes:
+        return f"{project}: no test ran: {'; '.join(notes)}"
+    if status == _NO_TESTS:
+        return f"{project}: pytest found no test; give corpus.arguments=[FOLDER_OF_TESTS]"
+    last = lines[-1] if lines else f"exit status {status}"
+    return f"{project}: pytest ran no test ({last}); run it by itself to see why"

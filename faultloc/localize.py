@@ -1,0 +1,142 @@
+"""From a failing test suite, or what another tool recorded of one, to a ranked program."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from faultloc import tree
+from faultloc.collect import runner
+from faultloc.io import InputError, read, read_text, recording
+from faultloc.options import Display, Project, Spectrum, Statistics
+from faultloc.ranking import Case, Ranking, rank
+
+
+def from_project(options: Project) -> Case:
+    """Run the tests of a Python project.
+
+    Raises:
+        InputError: no test runs, or none of them runs a line of the program.
+    """
+    root = Path(options.path).resolve()
+    session = runner.run(
+        root,
+        source=options.watch,
+        arguments=options.arguments,
+        python=options.python,
+        test_timeout=options.test_timeout,
+        timeout=options.timeout,
+    )
+    known = [test for test in session.tests if test.outcome != "skipped" and (test.lines or test.outcome == "passed")]
+    blind = [test.name for test in session.tests if test.outcome in runner.FAILURES and not test.lines]
+    notes = list(session.notes)
+    if blind:
+        notes.append(f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0]}")
+    everywhere = session.imports if options.imports == "every" else {}
+    hits = {test.name: _pairs(test.lines, root) | _pairs(everywhere, root) for test in known}
+    seen = {_relative(file, root) for test in session.tests for file in test.lines}
+    seen |= {_relative(file, root) for file in session.imports}
+    texts, universe = _sources(sorted(seen), root, notes)
+    whole = recording(hits, {t.name: t.outcome in runner.FAILURES for t in known}, tuple(notes), universe)
+    outcomes = dict(Counter(test.outcome for test in session.tests))
+    failures = tuple((test.name, test.message) for test in session.tests if test.outcome in runner.FAILURES)
+    return Case(root.name, root, whole, texts, outcomes, failures)
+
+
+def from_spectrum(options: Spectrum) -> Case:
+    """Read a spectrum that another tool left, and of the source files what can be found.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if options.path is None:
+        raise InputError("corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder")
+    root = Path(options.root).resolve()
+    found = read(options.path, options.outcomes)
+    found = found._replace(files=tuple(_relative(file, root) for file in found.files))
+    texts = {file: text for file in found.files if (text := read_text(root / file)) is not None}
+    failed = np.asarray(found.spectrum.failed, bool)
+    outcomes = {"failed": int(failed.sum()), "passed": int((~failed).sum())}
+    failures = tuple((name, "") for name, bad in zip(found.tests, failed, strict=True) if bad)
+    return Case(Path(options.path).name, root, found, texts, outcomes, failures)
+
+
+def _relative(file: str, root: Path) -> str:
+    path = Path(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def _pairs(lines: dict[str, list[int]], root: Path) -> set[tuple[str, int]]:
+    return {(_relative(file, root), line) for file, numbers in lines.items() for line in numbers}
+
+
+def _sources(files: Iterable[str], root: Path, notes: list[str]) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """Text and executable lines of each file; one that does not parse is left out and named."""
+    texts, universe = {}, {}
+    for file in files:
+        text = read_text(root / file)
+        if text is None:
+            notes.append(f"{file}: left out, it cannot be read")
+            continue
+        try:
+            universe[file] = tree.executable(text, file)
+        except (SyntaxError, ValueError) as error:
+            notes.append(f"{file}: left out, {error}")
+            continue
+        texts[file] = text
+    return texts, universe
+
+
+class Localizer:
+    """A single case as an experiment of one interval.
+
+    Args:
+        gather: runs the tests or reads the spectrum.
+        ranker: what scores.
+        display: what is shown.
+        statistics: of the intervals.
+    """
+
+    def __init__(self, gather: Callable[[], Case], ranker: Any, display: Display, statistics: Statistics) -> None:
+        self._gather, self._ranker, self._display, self._statistics = gather, ranker, display, statistics
+        self._ranking: Ranking | None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def totals(self) -> np.ndarray:
+        """Nothing is carried from interval to interval."""
+        return np.zeros(0)
+
+    def score(
+        self,
+        index: int,  # noqa: ARG002
+        totals: np.ndarray,
+        *,
+        key: jax.Array,
+        place: Callable[..., Any],  # noqa: ARG002
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Gather and rank; the row says how much there was."""
+        case = self._gather()
+        found = self._ranking = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        best = found.suspects[0]
+        row = {
+            "case": case.title,
+            "failing": int(case.recording.spectrum.failed.sum()),
+            "passing": int((~case.recording.spectrum.failed.astype(bool)).sum()),
+            "lines": case.recording.spectrum.size,
+            "suspects": len(found.suspects),
+            "first_band": best.last - best.first + 1,
+        }
+        return totals, row
+
+    def report(self, rows: list[dict[str, Any]], folder: Path) -> None:  # noqa: ARG002
+        """Print the list and write the pages."""
+        from faultloc import report
+
+        if self._ranking is not None:
+            report.write(self._ranking, folder, top=self._display.top, context=self._display.context)
+            report.show(self._ranking, top=self._display.top, context=self._display.context)

@@ -1,0 +1,186 @@
+"""Recipes: which columns of which file make a stream. Events of each are read in blocks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdrec import io
+from kdrec.data import Block, Rules, join, prepare, side
+from kdrec.io import InputError
+from kdrec.stream import Columns
+
+UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
+MINUTE = "hourmin"
+_ONE_HOT = tuple(f"onehot_feat{i}" for i in range(12))
+_ACTIVITY = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
+
+
+def _title_year(title: str) -> str:
+    found = re.search(r"\((\d{4})\)\s*$", title)
+    return found.group(1) if found else "unknown"
+
+
+def _stars(rating: np.ndarray, levels: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Tasks `rating at least so much`; a missing rating stays missing."""
+    return {name: np.where(np.isnan(rating), np.nan, rating >= level) for name, level in levels.items()}
+
+
+def movietweetings(folder: Path, unseen: str) -> Iterator[Block]:
+    """MovieTweetings: user, item, year, genres and first genre; tasks `rating >= 8` and `rating >= 9`."""
+    names: dict[str, Any] = {"delimiter": "::", "names": ("user", "item", "rating", "time")}
+    movies = {}
+    known = side(folder / "movies.dat.gz", "id", ("title", "genres"), delimiter="::", names=("id", "title", "genres"))
+    for key, (title, genres) in known.items():
+        movies[key] = (_title_year(title or ""), genres or "none", (genres or "none").split("|")[0])
+    kinds = {"user": "text", "item": "text", "rating": "number", "time": "integer"}
+    for block in io.read(folder / "ratings.dat.gz", kinds, **names):
+        year, genres, genre = join(block["item"], movies, 3, unseen=unseen, what="ratings.dat.gz: movie")
+        features = {"user": block["user"], "item": block["item"], "year": year, "genres": genres, "genre": genre}
+        yield Block(block["time"], features, {}, _stars(block["rating"], {"at least 8": 8, "at least 9": 9}))
+
+
+def movielens_100k(folder: Path, unseen: str) -> Iterator[Block]:
+    """MovieLens-100K as RecBole's atomic files; tasks `rating >= 4` and `rating >= 5`."""
+    tab = {"delimiter": "\t"}
+    users = side(folder / "ml-100k.user.gz", "user_id:token", ("age:token", "gender:token", "occupation:token"), **tab)
+    users = {key: (str(int(age) // 10 * 10), gender, job) for key, (age, gender, job) in users.items()}
+    items = side(folder / "ml-100k.item.gz", "item_id:token", ("class:token_seq", "release_year:token"), **tab)
+    items = {key: (kind, (year or "?")[:3], year or "?") for key, (kind, year) in items.items()}
+    kinds = {"user_id:token": "text", "item_id:token": "text", "rating:float": "number", "timestamp:float": "number"}
+    for block in io.read(folder / "ml-100k.inter.gz", kinds, **tab):
+        user, item, rating, time = (block[name] for name in kinds)
+        age, gender, occupation = join(user, users, 3, unseen=unseen, what="ml-100k.inter.gz: user")
+        genres, decade, year = join(item, items, 3, unseen=unseen, what="ml-100k.inter.gz: item")
+        features = {"user": user, "item": item, "age": age, "gender": gender, "occupation": occupation}
+        features |= {"genres": genres, "decade": decade, "year": year}
+        yield Block(time, features, {}, _stars(rating, {"at least 4": 4, "at least 5": 5}))
+
+
+def movielens_1m(folder: Path, unseen: str) -> Iterator[Block]:
+    """MovieLens-1M, whole or a sample of its ratings; tasks `rating >= 4` and `rating >= 5`."""
+    colons: dict[str, Any] = {"delimiter": "::", "encoding": "latin1"}
+    fields = ("user", "gender", "age", "occupation", "zip")
+    users = side(_either(folder, "users.dat"), "user", fields[1:4], names=fields, **colons)
+    fields = ("item", "title", "genres")
+    items = side(_either(folder, "movies.dat"), "item", fields[1:], names=fields, **colons)
+    items = {key: (genres, _title_year(title)) for key, (title, genres) in items.items()}
+    kinds = {"user": "text", "item": "text", "rating": "number", "time": "integer"}
+    for block in io.read(_either(folder, "ratings.dat"), kinds, names=tuple(kinds), **colons):
+        features = {"user": block["user"], "item": block["item"]}
+        columns = join(block["user"], users, 3, unseen=unseen, what="ratings.dat: user")
+        columns += join(block["item"], items, 2, unseen=unseen, what="ratings.dat: movie")
+        features |= dict(zip(("gender", "age", "occupation", "genres", "year"), columns, strict=True))
+        yield Block(block["time"], features, {}, _stars(block["rating"], {"at least 4": 4, "at least 5": 5}))
+
+
+def _either(folder: Path, name: str) -> Path:
+    """A file or its gzipped form."""
+    return folder / name if (folder / name).exists() else folder / f"{name}.gz"
+
+
+def kuairand(folder: Path, unseen: str) -> Iterator[Block]:
+    """KuaiRand, k-core sample: tasks `long_view` and `like` (explicit like against hate).
+
+    Durations are cut into 30 bins of equal width in their logarithm, from 1 s to 1000 s, which needs no statistic of
+    the events to come; 0, which stands for an unknown one, is a bin of its own.
+    """
+    users = side(folder / "user_features_pure.csv.gz", "user_id", (*_ACTIVITY, *_ONE_HOT), "integer")
+    kinds = {"user_id": "integer", "video_id": "integer", "time_ms": "integer", MINUTE: "integer"}
+    kinds |= {"duration_ms": "number", "long_view": "number", "label": "number"}
+    for block in io.read(folder / "processed_standard_kcore_15.tsv.gz", kinds, delimiter="\t"):
+        seconds = block["duration_ms"] / 1000
+        bins = np.clip(np.log10(np.maximum(seconds, 1)) * 10, 0, 29).astype(np.int64)
+        columns = join(block["user_id"], users, 16, unseen=unseen, what="user_features_pure.csv.gz: user")
+        features = {"user": block["user_id"], "item": block["video_id"]}
+        features |= {"duration": np.where(seconds > 0, bins, -1), "hour": block[MINUTE] // 100}
+        features |= dict(zip((*_ACTIVITY, *_ONE_HOT), columns, strict=True))
+        yield Block(block["time_ms"] // 1000, features, {}, {"long view": block["long_view"], "like": block["label"]})
+
+
+PUBLIC = {
+    "movietweetings": (movietweetings, "movietweetings-141k", ("ratings.dat.gz", "movies.dat.gz")),
+    "movielens_100k": (movielens_100k, "ml-100k", ("ml-100k.inter.gz", "ml-100k.user.gz", "ml-100k.item.gz")),
+    "movielens_1m": (movielens_1m, "ml-1m-sample100k", ("ratings.dat", "users.dat", "movies.dat")),
+    "kuairand": (
+        kuairand,
+        "kuairand27k_kcore15",
+        ("processed_standard_kcore_15.tsv.gz", "user_features_pure.csv.gz"),
+    ),
+}
+
+
+def public(name: str, path: str | None, unseen: str, rules: Rules, cache: str | None) -> Columns:
+    """Open a public stream.
+
+    Args:
+        name: a key of `PUBLIC`.
+        path: its folder, or one that holds it; None looks under the environment variable QUARTET_DATA.
+        unseen: see `kdrec.data.join`.
+        rules: what the stream must be like.
+        cache: see `kdrec.data.prepare`.
+
+    Returns:
+        The stream.
+
+    Raises:
+        InputError: it is not there, or breaks a rule.
+    """
+    recipe, shipped, files = PUBLIC[name]
+    gzipped = files[0] if files[0].endswith(".gz") else f"{files[0]}.gz"
+    try:
+        folder = io.locate(shipped, path, files[0])
+    except InputError:
+        folder = io.locate(shipped, path, gzipped)
+    source = [_either(folder, file) for file in files]
+    if absent := [file for file in source if not file.exists()]:
+        raise InputError(f"{folder}: {name} needs {absent[0].name} too; fetch it from where the data set came from")
+    return prepare(source, (name, unseen), recipe(folder, unseen), rules, cache)
+
+
+def table(
+    path: Path,
+    *,
+    roles: Mapping[str, str],
+    categories: Sequence[str],
+    numbers: Sequence[str],
+    labels: Mapping[str, float],
+    unit: str,
+    delimiter: str,
+    rules: Rules,
+    cache: str | None,
+) -> Columns:
+    """Open a table of the user as a stream.
+
+    Args:
+        path: text or Parquet; see `kdrec.io.read`.
+        roles: names of the columns that are `user`, `item` and `time`.
+        categories: further columns whose values get rows of the embedding table.
+        numbers: columns of numbers, taken as sign(x) log(1 + |x|).
+        labels: a task for each column, positive from the given value on.
+        unit: of the time since 1970: `s`, `ms` or `us`.
+        delimiter: of text.
+        rules: what the stream must be like.
+        cache: see `kdrec.data.prepare`.
+
+    Returns:
+        The stream.
+
+    Raises:
+        InputError: the file or a column is absent, or the stream breaks a rule.
+    """
+    kinds = {roles["user"]: "text", roles["item"]: "text", roles["time"]: "number"}
+    kinds |= dict.fromkeys(categories, "text") | dict.fromkeys(numbers, "number") | dict.fromkeys(labels, "number")
+    read = io.read(path, kinds, delimiter=delimiter)
+
+    def blocks() -> Iterator[Block]:
+        for block in read:
+            features = {"user": block[roles["user"]], "item": block[roles["item"]]}
+            features |= {name: block[name] for name in categories}
+            found = {name: np.where(np.isnan(block[name]), np.nan, block[name] >= y) for name, y in labels.items()}
+            yield Block(block[roles["time"]] / UNITS[unit], features, {name: block[name] for name in numbers}, found)
+
+    recipe = (tuple(roles.items()), tuple(categories), tuple(numbers), tuple(labels.items()), unit, delimiter)
+    return prepare([path], recipe, blocks(), rules, cache)

@@ -1,0 +1,185 @@
+"""Validated objects that the config builds. Nothing here imports jax when it is loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    from kdrec.distill import Method
+    from kdrec.models import Spec
+    from kdrec.simulator import Simulator
+    from kdrec.stream import Columns, Stream
+
+STRICT = ConfigDict(extra="forbid")
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Simulated:
+    """A drifting stream with known truth; see `kdrec.simulator.Simulator`."""
+
+    events: int = Field(gt=0)
+    users: int = Field(gt=1)
+    items: int = Field(gt=0)
+    birth: int = Field(gt=0)
+    half_life: float = Field(gt=0)
+    turn: float = Field(gt=0)
+    dimension: int = Field(gt=0)
+    strength: float = Field(ge=0)
+    request: Literal[1, 2, 4, 8, 16, 32, 64]
+    daily: int = Field(gt=0)
+    seed: int = Field(ge=0)
+    segment: str
+    group: str
+
+    def stream(self) -> "Simulator":
+        """The stream."""
+        from kdrec.simulator import Simulator
+
+        outside = ("segment", "group")
+        values = {name: value for name, value in vars(self).items() if name not in outside and name[0] != "_"}
+        return Simulator(**values)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Order:
+    """What a stream must be like, and where it is kept once prepared."""
+
+    sort: bool
+    duplicates: Literal["refuse", "keep"]
+    gaps: Literal["refuse", "keep"]
+    buckets: int | None = Field(gt=0)
+    cache: str | None
+    segment: str
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Public(Order):
+    """A public stream that the user has on disk."""
+
+    name: Literal["movietweetings", "movielens_100k", "movielens_1m", "kuairand"]
+    path: str | None
+    unseen: Literal["refuse", "unknown"]
+
+    def stream(self) -> "Columns":
+        """The stream, prepared on first use."""
+        from kdrec.corpus import public
+        from kdrec.data import Rules
+
+        rules = Rules(self.sort, self.duplicates, self.gaps, self.buckets)
+        return public(self.name, self.path, self.unseen, rules, self.cache)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Table(Order):
+    """A table of the user: which column plays which part."""
+
+    path: str
+    user: str
+    item: str
+    time: str
+    unit: Literal["s", "ms", "us"]
+    categories: tuple[str, ...]
+    numbers: tuple[str, ...]
+    labels: dict[str, float] = Field(min_length=1)
+    delimiter: str = Field(min_length=1)
+
+    def stream(self) -> "Columns":
+        """The stream, prepared on first use."""
+        from kdrec.corpus import table
+        from kdrec.data import Rules
+
+        return table(
+            Path(self.path).expanduser(),
+            roles={"user": self.user, "item": self.item, "time": self.time},
+            categories=self.categories,
+            numbers=self.numbers,
+            labels=self.labels,
+            unit=self.unit,
+            delimiter=self.delimiter,
+            rules=Rules(self.sort, self.duplicates, self.gaps, self.buckets),
+            cache=self.cache,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """Shape of the student; the teacher's is this, scaled."""
+
+    trunk: Literal["mlp", "dlrm", "dcn", "mmoe"]
+    embedding: int = Field(gt=0)
+    layers: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    crosses: int = Field(ge=0)
+    experts: int = Field(ge=0)
+
+    def spec(self, stream: "Stream") -> "Spec":
+        """The shape for a stream."""
+        from kdrec.models import Spec
+
+        sizes = (stream.vocabulary, len(stream.features), len(stream.numeric), len(stream.tasks))
+        return Spec(self.trunk, *sizes, self.embedding, self.layers, self.crosses, self.experts)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Teacher:
+    """The teacher: how large, how fresh its labels, and what is wrong with them on purpose."""
+
+    scale: float = Field(gt=0)
+    rate: float = Field(gt=0)
+    refresh: Annotated[int, Field(gt=0)] | Literal["never"]
+    warmup: Fraction
+    slope: float
+    shift: float
+    segment_shift: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Distill:
+    """How a student learns from teacher labels; see `kdrec.distill.loss`."""
+
+    method: Literal["none", "direct", "affine", "auxiliary", "pairwise", "listwise", "hidden"]
+    weight: float | tuple[float, ...]
+    tasks: tuple[str, ...] | None
+    temperature: float = Field(gt=0)
+    space: Literal["probability", "logit"]
+    lists: Literal["sigmoid", "softmax"]
+
+    def weights(self) -> tuple[float, ...]:
+        """Weights of all students that train together: first that without a teacher, then those asked for."""
+        if self.method == "none":
+            return (0.0,)
+        return (0.0, *(self.weight if isinstance(self.weight, tuple) else (self.weight,)))
+
+    def static(self, tasks: tuple[str, ...]) -> "Method":
+        """What is static of it, for the tasks of a stream.
+
+        Raises:
+            InputError: the stream has no such task.
+        """
+        from kdrec.distill import Method
+        from kdrec.io import InputError
+
+        for name in self.tasks or ():
+            if name not in tasks:
+                raise InputError(f"distill.tasks: no task {name!r}; the stream has {', '.join(tasks)}")
+        chosen = tuple(self.tasks is None or name in self.tasks for name in tasks)
+        return Method(self.method, chosen, self.space, self.lists)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Training:
+    """One pass over the stream."""
+
+    batch: int = Field(gt=0)
+    interval: int = Field(gt=0)
+    rate: float = Field(gt=0)
+    start: Fraction
+    skip: Fraction
+    seeds: int = Field(gt=0)
+    segments: int = Field(gt=0)
+    bins: int = Field(gt=1)
+    export: bool
+    limit: int | None = Field(gt=0)

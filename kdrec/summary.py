@@ -1,0 +1,130 @@
+"""What the sums of teachers and students say together: gains paired by seed, leaks of bias, costs.
+
+Legend: S seeds, W weights of which the first is 0, K tasks, G segments.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kdrec import models
+from kdrec.metrics import Metrics, Sums, metrics
+from kdrec.train import Plan, Tally
+
+
+def by_learner(sums: Sums) -> Metrics:
+    """Metrics of each learner.
+
+    Args:
+        sums: with leading axes.
+
+    Returns:
+        Metrics with the same leading axes.
+    """
+    axes = np.shape(sums.events)
+    each = [metrics(Sums(*(part[index] for part in sums))) for index in np.ndindex(*axes)]
+    return Metrics(*(np.stack(parts).reshape(*axes, *np.shape(parts[0])) for parts in zip(*each, strict=True)))
+
+
+def gains(totals: Tally, method: str, weights: tuple[float, ...]) -> dict[str, float]:
+    """Compare students with the same students without a teacher, seed by seed.
+
+    Args:
+        totals: of the stretch that counts.
+        method: name of the way of distilling.
+        weights: `[W]`, the first one 0.
+
+    Returns:
+        For each task number k, means over seeds:
+        `log_loss/k`, `ne/k`, `ne_recalibrated/k`, `auc/k`, `calibration/k` of the student;
+        `change/k`, its log loss against the student without a teacher, %, and `change_error/k`, the standard error;
+        `leak/k`, its calibration minus that of the student without, and `segment_leak/k`, the largest of a segment;
+        `identity/k`, the calibration that a calibrated optimum of the method has: 1 + w (mean q / mean y - 1) where
+        direct, 1 where labels alone reach the served logit, absent where nothing exact is known;
+        `transfer/k`, the student's gain over the teacher's;
+        `teacher/change/k` and `teacher/calibration/k` of the labels.
+        `log_loss` is the mean over tasks. Of several weights each but the first has its own names, led by `weight=W/`.
+    """
+    student, labels = by_learner(totals.student), by_learner(totals.labels)
+    row: dict[str, float] = {}
+    asked = range(1, len(weights)) if len(weights) > 1 else range(1)
+    for number in asked:
+        lead = "" if number == asked[0] else f"weight={weights[number]:g}/"
+        row |= {f"{lead}{name}": value for name, value in _student(student, labels, number, method, weights).items()}
+    for task in range(student.log_loss.shape[-1]):
+        plain = student.log_loss[:, 0, task]
+        row[f"teacher/change/{task + 1}"] = float(np.mean(100 * (labels.log_loss[:, task] / plain - 1)))
+        row[f"teacher/calibration/{task + 1}"] = float(np.mean(labels.calibration[:, task]))
+    return row
+
+
+def _student(
+    student: Metrics, labels: Metrics, number: int, method: str, weights: tuple[float, ...]
+) -> dict[str, float]:
+    seeds, _, tasks = student.log_loss.shape
+    row = {"log_loss": float(student.log_loss[:, number].mean())}
+    for task in range(tasks):
+        k = task + 1
+        for name in ("log_loss", "ne", "ne_recalibrated", "auc", "calibration"):
+            row[f"{name}/{k}"] = float(getattr(student, name)[:, number, task].mean())
+        plain, own = student.log_loss[:, 0, task], student.log_loss[:, number, task]
+        change = 100 * (own / plain - 1)
+        row[f"change/{k}"] = float(change.mean())
+        if seeds > 1:
+            row[f"change_error/{k}"] = float(change.std(ddof=1) / np.sqrt(seeds))
+        row[f"leak/{k}"] = float((student.calibration[:, number, task] - student.calibration[:, 0, task]).mean())
+        segments = (student.by_segment[:, number, :, task] - student.by_segment[:, 0, :, task]).mean(0)
+        if np.isfinite(segments).any():
+            row[f"segment_leak/{k}"] = float(segments[np.nanargmax(np.abs(segments))])
+        if method == "direct":
+            row[f"identity/{k}"] = float(1 + weights[number] * (labels.calibration[:, task].mean() - 1))
+        elif method in ("none", "auxiliary"):
+            row[f"identity/{k}"] = 1.0
+        gain = float((plain - labels.log_loss[:, task]).mean())
+        if number and gain > 0:
+            row[f"transfer/{k}"] = float((plain - own).mean() / gain)
+    return row
+
+
+def window(sums: Tally) -> dict[str, Any]:
+    """Metrics of one interval for the pictures, means over seeds; None where nothing was counted.
+
+    Args:
+        sums: of the interval.
+
+    Returns:
+        `teacher` and `students` (one a weight), each with `ne` and `calibration` `[K]` and `by_segment` `[G, K]`.
+    """
+    teacher, student = by_learner(sums.labels), by_learner(sums.student)
+    weights = student.log_loss.shape[1]
+    return {
+        "teacher": _shown(teacher, ()),
+        "students": [_shown(student, (number,)) for number in range(weights)],
+    }
+
+
+def _shown(found: Metrics, index: tuple[int, ...]) -> dict[str, Any]:
+    names = ("ne", "calibration", "by_segment")
+    return {name: getattr(found, name)[(slice(None), *index)].mean(0).tolist() for name in names}
+
+
+def costs(plan: Plan, steps: int, batch: int) -> dict[str, float]:
+    """The ledger of one teacher and one student.
+
+    Args:
+        plan: shapes.
+        steps: of the students.
+        batch: events a step.
+
+    Returns:
+        `cost/student/parameters` and `cost/teacher/parameters`; `cost/ratio`, multiplications of the teacher's dense
+        layers over the student's; `cost/student/gflop`, of the student's dense layers over its stream: a multiplication
+        is two operations, and the backward pass costs twice the forward one.
+    """
+    student, teacher = models.multiplications(plan.student), models.multiplications(plan.teacher)
+    return {
+        "cost/student/parameters": models.parameters(plan.student),
+        "cost/teacher/parameters": models.parameters(plan.teacher),
+        "cost/ratio": teacher / student,
+        "cost/student/gflop": 6e-9 * student * steps * batch,
+    }

@@ -1,0 +1,147 @@
+"""The cases of a run: an image with its mask and place in space, cut to the mask, coarser if asked for."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from rwalk import io
+from rwalk.checks import InputError, check_image
+from rwalk.io import Volume
+
+TISSUES = ("rest", "grey matter", "white matter")
+
+
+class Case(NamedTuple):
+    """What is to be segmented.
+
+    Attributes:
+        image: `[C, *shape]` float32, cut to the bounding box of the mask.
+        mask: `[*shape]` bool.
+        spacing: edge lengths of a voxel.
+        affine: `[4, 4]` of the grid before the cut, None where the format has none.
+        corner: first voxel of the cut in that grid.
+        full: shape of that grid.
+        truth: `[*shape]` labels 0..L-1, None where nothing is known.
+        names: of the labels where the truth names them.
+        volume: the file on that grid, to compare seeds and priors to.
+        name: of the case.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    spacing: tuple[float, ...]
+    affine: np.ndarray | None
+    corner: tuple[int, ...]
+    full: tuple[int, ...]
+    truth: np.ndarray | None
+    names: tuple[str, ...]
+    volume: Volume
+    name: str
+
+    def cut(self, x: np.ndarray) -> np.ndarray:
+        """The part of `[..., *full]` that is segmented."""
+        box: Any = (..., *(slice(c, c + s) for c, s in zip(self.corner, self.mask.shape, strict=True)))
+        return x[box]
+
+    def uncut(self, x: np.ndarray) -> np.ndarray:
+        """`[..., *shape]` put back into the whole grid, zero around it."""
+        lead = x.shape[: x.ndim - len(self.full)]
+        whole = np.zeros((*lead, *self.full), x.dtype)
+        self.cut(whole)[...] = x
+        return whole
+
+
+def average(x: np.ndarray, factor: int) -> np.ndarray:
+    """Mean over cubes of `factor` voxels, `[C, *shape]`; voxels that fill no cube are left out."""
+    shape = [size // factor for size in x.shape[1:]]
+    x = x[(slice(None), *(slice(size * factor) for size in shape))]
+    split = [part for size in shape for part in (size, factor)]
+    return x.reshape(x.shape[0], *split).mean(tuple(range(2, 2 * len(shape) + 1, 2)))
+
+
+def coarser(volume: Volume, factor: int) -> Volume:
+    """The volume averaged over cubes of `factor` voxels, its affine moved to their centres."""
+    if factor == 1:
+        return volume
+    if min(volume.data.shape[1:]) < 2 * factor:
+        raise InputError(f"image.pool={factor}: the image has shape {volume.data.shape[1:]}; pool by less")
+    affine = volume.affine
+    if affine is not None:
+        change = np.diag([*(factor,) * 3, 1.0]).astype(np.float64)
+        change[: volume.data.ndim - 1, 3] = (factor - 1) / 2
+        affine = affine @ change
+    spacing = tuple(edge * factor for edge in volume.spacing)
+    return Volume(average(volume.data.astype(np.float32), factor), spacing, affine, volume.name)
+
+
+def make_case(
+    volume: Volume, mask: np.ndarray, name: str, truth: np.ndarray | None = None, names: tuple[str, ...] = ()
+) -> Case:
+    """Check an image and cut it to its mask.
+
+    Raises:
+        InputError: see `rwalk.checks.check_image`.
+    """
+    check_image(volume.data, mask, volume.name)
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    corner = tuple(part.start for part in box)
+    image = np.where(mask[box], volume.data[(slice(None), *box)], 0).astype(np.float32)
+    cut = None if truth is None else truth[box]
+    return Case(
+        image, mask[box], volume.spacing, volume.affine, corner, mask.shape, cut, names, volume, name
+    )  # fmt: skip
+
+
+def from_file(path: str | None, mask: str | None, pool: int) -> Case:
+    """A case of the user's.
+
+    Args:
+        path: image file; see `rwalk.io.read`.
+        mask: file whose voxels above zero are segmented; all voxels by default.
+        pool: voxels along the edge of a cube that becomes one.
+
+    Returns:
+        The case, without truth.
+
+    Raises:
+        InputError: a file cannot be read or does not fit.
+    """
+    if path is None:
+        raise InputError("image.path: required; give image.path=FILE")
+    volume = io.read(path)
+    inside: Any = np.ones((1, *volume.data.shape[1:]), np.float32)
+    if mask is not None:
+        other = io.read(mask)
+        io.same_grid(other, volume, "mask")
+        inside = (other.data > 0).any(0, keepdims=True).astype(np.float32)
+        # What the mask leaves out may be NaN and must not spoil the cubes it is averaged into.
+        volume = volume._replace(data=np.where(inside > 0, volume.data, 0))
+    part = inside if pool == 1 else average(inside, pool)
+    return make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name)
+
+
+def mni(pool: int) -> Case:
+    """The MNI ICBM152 T1 brain, 1 mm, with its tissue maps as truth: rest, grey matter, white matter.
+
+    They come with the installed package nilearn.
+
+    Args:
+        pool: voxels along the edge of a cube that becomes one.
+
+    Returns:
+        The case; its mask is the largest piece of the brain.
+    """
+    from importlib.resources import files
+
+    folder = Path(str(files("nilearn"))) / "datasets" / "data"
+    t1, grey, white = (io.read(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") for kind in
+                       ("t1", "gm", "wm"))  # fmt: skip
+    brain = t1._replace(data=(t1.data > 0).astype(np.float32), name="brain")
+    t1, grey, white, brain = (coarser(volume, pool) for volume in (t1, grey, white, brain))
+    pieces, _ = ndimage.label(brain.data[0] > 0.5)
+    mask = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
+    soft = np.stack([np.zeros(mask.shape, np.float32), grey.data[0] / 255.0, white.data[0] / 255.0])
+    soft[0] = np.maximum(1 - soft[1] - soft[2], 0)
+    return make_case(t1, mask, "mni152-t1", soft.argmax(0), TISSUES)

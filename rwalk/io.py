@@ -1,0 +1,183 @@
+"""Reading images, masks, seeds and priors, and writing what came out: the only door between files and arrays."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rwalk.checks import InputError
+
+NIFTI = (".nii", ".nii.gz", ".mgz")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ALLOWED = (*NIFTI, ".npy", *PICTURES)
+AFFINE_TOLERANCE = 1e-2  # mm
+
+
+class Volume(NamedTuple):
+    """Numbers of one file and their place in space.
+
+    Attributes:
+        data: `[C, *shape]`.
+        spacing: edge lengths of a voxel, mm where the file has units, else ones.
+        affine: `[4, 4]` voxel index to millimetres, None where the format has none.
+        name: the path as given.
+    """
+
+    data: np.ndarray
+    spacing: tuple[float, ...]
+    affine: np.ndarray | None
+    name: str
+
+
+def suffix_of(path: str | os.PathLike) -> str:
+    """The known ending of a file's name.
+
+    Raises:
+        InputError: the format is not known.
+    """
+    name = os.fspath(path).lower()
+    found = max((suffix for suffix in ALLOWED if name.endswith(suffix)), key=len, default=None)
+    if found is None:
+        raise InputError(f"{path}: unsupported file type; supported are {', '.join(ALLOWED)}: convert the file")
+    return found
+
+
+def read(path: str | os.PathLike) -> Volume:
+    """Read one file: NIfTI and MGZ (slices too, channels on the fourth axis), npy, a picture.
+
+    An npy array of two or three axes is one channel; of four, its first axis is the channels. A picture's colours are
+    its channels.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its numbers; a third axis of length one is dropped.
+
+    Raises:
+        InputError: missing, of another type, damaged, or not of two or three axes of space.
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    try:
+        volume = _read(path, suffix)
+    except InputError:
+        raise
+    except Exception as fault:  # each format's library has exceptions of its own
+        reason = " ".join(str(fault).split())[:120]
+        raise InputError(f"{path}: not a sound {suffix} file ({reason}); it may be truncated, copy it again") from fault
+    if volume.data.ndim not in (3, 4) or 0 in volume.data.shape or volume.data.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: holds {volume.data.dtype} of shape {volume.data.shape[1:]}; allowed are numbers with two or "
+            "three axes of space"
+        )
+    return volume
+
+
+def _read(path: Path, suffix: str) -> Volume:
+    if suffix in NIFTI:
+        import nibabel
+
+        image: Any = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+        data = data[..., None] if data.ndim == 3 else data
+        data = np.moveaxis(data, -1, 0) if data.ndim == 4 else data[None]
+        spacing = tuple(float(edge) for edge in image.header.get_zooms()[: data.ndim - 1])
+        if data.ndim == 4 and data.shape[-1] == 1:
+            data, spacing = data[..., 0], spacing[:2]
+        return Volume(data, spacing, np.asarray(image.affine, np.float64), str(path))
+    if suffix == ".npy":
+        data = np.load(path, allow_pickle=False)
+        data = data[None] if data.ndim < 4 else data
+    else:
+        from PIL import Image
+
+        with Image.open(path) as image:
+            data = np.asarray(image)
+        data = np.moveaxis(data, -1, 0) if data.ndim == 3 else data[None]
+        data = data[:-1] if data.shape[0] in (2, 4) else data  # the last is opacity
+    return Volume(data, (1.0,) * (data.ndim - 1), None, str(path))
+
+
+def same_grid(volume: Volume, image: Volume, what: str) -> None:
+    """Refuse a file that does not lie on the image's grid.
+
+    Raises:
+        InputError: shapes differ, or affines by more than a hundredth of a millimetre.
+    """
+    if volume.data.shape[1:] != image.data.shape[1:]:
+        raise InputError(
+            f"{volume.name}: the {what} has shape {volume.data.shape[1:]}, the image {image.name} "
+            f"{image.data.shape[1:]}; resample one to the grid of the other"
+        )
+    if volume.affine is None or image.affine is None:
+        return
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in (*image.data.shape[1:], 1)[:3]))).reshape(3, -1)
+    off = np.abs((volume.affine - image.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])).max()
+    if off > AFFINE_TOLERANCE:
+        raise InputError(
+            f"{volume.name}: the {what} lies up to {off:.3g} mm away from the image {image.name} (affines differ); "
+            "resample one to the grid of the other"
+        )
+
+
+def read_seeds(path: str | os.PathLike, image: Volume) -> np.ndarray:
+    """Read seeds on the image's grid, `[*shape]`: 0..L-1, -1 where the file holds 0.
+
+    Raises:
+        InputError: not on the grid, not whole, or negative.
+    """
+    volume = read(path)
+    same_grid(volume, image, "seed map")
+    if volume.data.shape[0] != 1:
+        raise InputError(f"{path}: {volume.data.shape[0]} channels; a seed map has one, with 0, 1, 2, ... in it")
+    values = volume.data[0]
+    if (values != np.round(values)).any() or values.min() < 0:
+        raise InputError(
+            f"{path}: seeds must be whole numbers, 0 for unmarked, got {values.min():g} to {values.max():g}"
+        )
+    return values.astype(np.int32) - 1
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` make a file under a temporary name beside `path`, then move it there: never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=suffix)
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray | None, *, channels: bool = False) -> Path:
+    """Write an array as NIfTI with an affine, else as npy.
+
+    Args:
+        path: without ending.
+        data: `[*shape]`, or `[C, *shape]` with `channels`.
+        affine: voxel index to millimetres; None writes npy.
+        channels: whether the first axis is the channels, which NIfTI keeps last.
+
+    Returns:
+        The file.
+    """
+    if affine is None:
+        return write_atomically(path.with_name(path.name + ".npy"), lambda file: np.save(file, data))
+    import nibabel
+
+    space = np.moveaxis(data, 0, -1) if channels else data
+    if space.ndim - channels == 2:  # a slice keeps its place in space
+        space = space[:, :, None]
+    image = nibabel.Nifti1Image(space, affine)
+    return write_atomically(path.with_name(path.name + ".nii.gz"), lambda file: nibabel.save(image, file))

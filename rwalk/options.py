@@ -1,0 +1,149 @@
+"""Validated objects that the config builds. Nothing here imports jax when it is loaded."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rwalk.data import Case
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mni:
+    """The MNI152 T1 brain that comes with nilearn, and its tissues as truth."""
+
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.mni(self.pool * 2 ** (self.halvings or 0))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class File:
+    """An image of the user's."""
+
+    path: str | None
+    mask: str | None
+    pool: int = Field(ge=1)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.from_file(self.path, self.mask, self.pool)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AutomaticSeeds:
+    """Seeds placed by the image's intensities."""
+
+    classes: int = Field(ge=2, le=16)
+    every: float = Field(gt=0)
+    pieces: Literal["refuse", "ignore"]
+
+    def place(self, case: "Case") -> "np.ndarray":
+        """Seeds `[*shape]`, -1 where there is none."""
+        from rwalk import seeding
+
+        return seeding.automatic(case.image, case.mask, classes=self.classes, every=self.every, spacing=case.spacing)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SeedFile:
+    """Seeds that the user painted."""
+
+    path: str | None
+    pieces: Literal["refuse", "ignore"]
+
+    def place(self, case: "Case") -> "np.ndarray":
+        """Seeds `[*shape]`, -1 where there is none."""
+        from rwalk import io
+        from rwalk.checks import InputError
+
+        if self.path is None:
+            raise InputError("seeds.path: required; give seeds.path=FILE, or seeds=automatic")
+        return case.cut(io.read_seeds(self.path, case.volume))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Weights:
+    """How differences of intensity become edge weights."""
+
+    convention: Literal["gaussian", "skimage", "grady", "noise"]
+    beta: float = Field(ge=0)
+    scale: Literal["one", "max", "var", "mad"]
+    eps: float = Field(gt=0)
+    radius: int = Field(ge=0)
+    diagonal: bool
+
+    def graph(self, image: Any, mask: Any, spacing: tuple[float, ...]) -> Any:
+        """The lattice of an image."""
+        from rwalk import graph
+
+        options = {"convention": self.convention, "scale": self.scale, "eps": self.eps, "radius": self.radius}
+        return graph.build(image, beta=self.beta, mask=mask, spacing=spacing, diagonal=self.diagonal, **options)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Problem:
+    """What the walker is told beside the image: seeds, priors, or both."""
+
+    kind: Literal["seeds", "priors", "both"]
+    gamma: float | None = Field(gt=0)
+    path: str | None
+    close: bool
+    polish: int = Field(ge=0, le=200)
+    error: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Problem":
+        if self.kind != "seeds" and self.gamma is None:
+            raise ValueError(f"gamma is needed where kind={self.kind}; give problem.gamma=0.01, say")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Eigen:
+    """How the eigenvectors are computed."""
+
+    method: Literal["lobpcg", "chebyshev", "scipy", "dense"]
+    k: int = Field(ge=1)
+    normalised: bool
+    tol: float = Field(gt=0)
+    residual: float = Field(gt=0)
+    maximum: int = Field(gt=0)
+    guards: int | None = Field(ge=0)
+
+    def basis(self, lattice: Any, key: Any) -> Any:
+        """The smallest eigenpairs of a lattice."""
+        from rwalk import eigen
+
+        return eigen.smallest_eigenpairs(
+            lattice,
+            self.k,
+            method=self.method,
+            normalised=self.normalised,
+            tol=self.tol,
+            residual=self.residual,
+            maximum=self.maximum,
+            guards=self.guards,
+            key=key,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Exact:
+    """The linear solve that the basis is compared to."""
+
+    tol: float = Field(gt=0)
+    rival: float = Field(gt=0)
+    maximum: int = Field(gt=0)

@@ -1,0 +1,111 @@
+"""Sparse symmetric operators on a lattice as diagonals (DIA): one flat array per neighbour.
+
+Legend: n voxels, flat in C order; B bands, one per neighbour in both directions; blocks of vectors are `[k, n]`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Offsets = tuple[tuple[int, ...], ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stencil:
+    """(A x)(i) = diagonal(i) x(i) + sum_b bands(b, i) x(i + offsets(b)); a pytree, `shape` and `offsets` static.
+
+    A band is zero where its neighbour is outside the lattice, so that flat shifts need no border.
+
+    Attributes:
+        diagonal: `[n]`.
+        bands: `[B, n]`.
+        shape: of the lattice.
+        offsets: B neighbours.
+    """
+
+    diagonal: jax.Array
+    bands: jax.Array
+    shape: tuple[int, ...] = field(metadata={"static": True})
+    offsets: Offsets = field(metadata={"static": True})
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+
+def strides(shape: tuple[int, ...], offsets: Offsets) -> list[int]:
+    """Distance of each neighbour in the flat array."""
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return [sum(a * b for a, b in zip(offset, steps, strict=True)) for offset in offsets]
+
+
+def neighbours(x: jax.Array, shape: tuple[int, ...], offsets: Offsets) -> list[jax.Array]:
+    """Values at each neighbour, `[..., n]` each; off the lattice it is another value, to be multiplied by zero."""
+    jumps = strides(shape, offsets)
+    reach = max((abs(jump) for jump in jumps), default=0)
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(reach, reach)])
+    return [padded[..., reach + jump : reach + jump + x.shape[-1]] for jump in jumps]
+
+
+def apply(operator: Stencil, x: jax.Array) -> jax.Array:
+    """A x.
+
+    Args:
+        operator: A.
+        x: `[n]` or `[k, n]`.
+
+    Returns:
+        Like x.
+    """
+    lead = (None,) * (x.ndim - 1)
+    shifted = neighbours(x, operator.shape, operator.offsets)
+    result = operator.diagonal[lead] * x
+    for band, values in zip(operator.bands, shifted, strict=True):
+        result = result + band[lead] * values
+    return result
+
+
+def congruent(operator: Stencil, scale: jax.Array) -> Stencil:
+    """C A C for the diagonal matrix C = diag(scale), `scale` `[n]`."""
+    others = jnp.stack(neighbours(scale, operator.shape, operator.offsets))
+    return Stencil(
+        operator.diagonal * scale**2, operator.bands * scale[None] * others, operator.shape, operator.offsets
+    )
+
+
+def restricted(operator: Stencil, free: jax.Array) -> Stencil:
+    """A on the voxels where `free` `[n]` bool, the identity on the others, nothing between the two."""
+    keep = free.astype(operator.diagonal.dtype)
+    cut = congruent(operator, keep)
+    return Stencil(jnp.where(free, operator.diagonal, 1), cut.bands, operator.shape, operator.offsets)
+
+
+def reciprocal(x: jax.Array) -> jax.Array:
+    """1 / x where x is positive, else zero."""
+    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+
+
+def to_sparse(operator: Stencil) -> Any:
+    """The operator as a float64 `scipy.sparse` matrix in CSR form."""
+    from scipy import sparse
+
+    n = operator.size
+    rows = np.arange(n)
+    diagonals = [sparse.diags_array(np.asarray(operator.diagonal, np.float64))]
+    for band, jump in zip(
+        np.asarray(operator.bands, np.float64), strides(operator.shape, operator.offsets), strict=True
+    ):
+        there = np.nonzero(band)[0]
+        diagonals.append(sparse.coo_array((band[there], (rows[there], rows[there] + jump)), shape=(n, n)))
+    return sparse.csr_array(sum(diagonals[1:], diagonals[0]))
+
+
+def identity(like: Stencil) -> Stencil:
+    """The identity on the lattice of another stencil."""
+    return Stencil(jnp.ones_like(like.diagonal), jnp.zeros_like(like.bands), like.shape, like.offsets)

@@ -1,0 +1,1 @@
+"""One file of benchmarks per package: `benchmarks(settings)` returns them."""

@@ -1,0 +1,209 @@
+"""Recording of real pytest runs, in an interpreter of their own, as a user's project would be."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from faultloc.collect import runner
+from faultloc.io import InputError
+
+MODULE = """\
+import threading
+
+
+def halve(x):
+    if x % 2:
+        return [y for y in (x - 1,)][0] // 2
+    return x // 2
+
+
+def spread(x):
+    worker = threading.Thread(target=halve, args=(x,))
+    worker.start()
+    worker.join()
+
+
+def lazily(n):
+    for i in range(n):
+        yield i
+
+
+class Counter:
+    def up(self):
+        self.n = 1
+        return self.n
+"""
+
+TESTS = """\
+import time
+
+import pytest
+
+from pkg import numbers
+
+
+@pytest.fixture
+def broken():
+    numbers.halve(2)
+    raise RuntimeError("no fixture")
+
+
+def test_even():
+    assert numbers.halve(4) == 2
+
+
+def test_odd():
+    assert numbers.halve(5) == 3, "wrong on purpose"
+
+
+def test_thread():
+    numbers.spread(3)
+
+
+def test_generator():
+    assert list(numbers.lazily(2)) == [0, 1]
+
+
+def test_fixture(broken):
+    pass
+
+
+@pytest.mark.skip
+def test_skipped():
+    pass
+
+
+@pytest.mark.xfail
+def test_expected():
+    assert numbers.halve(2) == 7
+
+
+def test_again():
+    assert numbers.halve(4) == 2
+"""
+
+# By hand: which lines of MODULE each test runs; `def` lines run at import.
+LINES = {
+    "test_even": [5, 7],
+    "test_odd": [5, 6],
+    "test_thread": [5, 6, 11, 12, 13],
+    "test_generator": [17, 18],
+    "test_fixture": [5, 7],
+    "test_expected": [5, 7],
+    "test_again": [5, 7],
+}
+OUTCOMES = {
+    "test_even": "passed", "test_odd": "failed", "test_thread": "passed", "test_generator": "passed",
+    "test_fixture": "error", "test_skipped": "skipped", "test_expected": "skipped", "test_again": "passed",
+}  # fmt: skip
+
+
+def make(folder, tests=TESTS, module=MODULE):
+    for path, text in {"pkg/__init__.py": "", "pkg/numbers.py": module, "tests/test_numbers.py": tests}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "conftest.py").write_text("")
+    return folder
+
+
+def test_outcomes_and_lines_are_those_worked_by_hand(tmp_path):
+    session = runner.run(make(tmp_path))
+    by_name = {test.name.split("::")[1]: test for test in session.tests}
+    assert {name: test.outcome for name, test in by_name.items()} == OUTCOMES
+    file = str(tmp_path / "pkg" / "numbers.py")
+    assert {name: test.lines.get(file) for name, test in by_name.items() if test.lines} == LINES
+    assert by_name["test_odd"].message == "AssertionError: wrong on purpose"
+    # Line 21 to 22: a class and its method are made at import, its body is never run.
+    assert {1, 4, 10, 16, 21, 22} <= set(session.imports[file])
+    assert not {5, 6, 7, 23, 24} & set(session.imports[file])
+    assert session.notes == ()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
+def test_both_ways_to_watch_see_the_same_lines(tmp_path):
+    make(tmp_path)
+    (tmp_path / "conftest.py").write_text("import sys\ndel sys.monitoring\n")
+    session = runner.run(tmp_path)
+    file = str(tmp_path / "pkg" / "numbers.py")
+    found = {test.name.split("::")[1]: test.lines.get(file) for test in session.tests if test.lines}
+    assert found == LINES
+
+
+def test_a_test_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
+    tests = "from pkg import numbers\n\ndef test_hangs():\n    while True:\n        numbers.halve(2)\n\n"
+    session = runner.run(make(tmp_path, tests + "def test_after():\n    numbers.halve(3)\n"), test_timeout=0.5)
+    assert [test.outcome for test in session.tests] == ["timeout", "passed"]
+    assert session.tests[0].lines[str(tmp_path / "pkg" / "numbers.py")] == [5, 7]
+    assert "time limit of 0.5 s" in session.notes[0]
+
+
+def test_a_run_that_python_cannot_interrupt_is_ended_and_what_was_recorded_is_kept(tmp_path):
+    tests = (
+        "import signal\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
+        "def test_stuck():\n    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n    signal.pause()\n"
+    )
+    session = runner.run(make(tmp_path, tests), test_timeout=1, timeout=5)
+    assert [(test.name.split("::")[1], test.outcome) for test in session.tests] == [
+        ("test_first", "passed"), ("test_stuck", "timeout"),
+    ]  # fmt: skip
+    assert session.notes[0] == "the run was stopped after 5 s: not all tests ran"
+
+
+def test_an_interpreter_that_dies_is_noted_and_the_tests_after_it_are_run(tmp_path):
+    tests = (
+        "import os\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
+        "def test_dies():\n    os.abort()\n\ndef test_last():\n    numbers.halve(3)\n"
+    )
+    session = runner.run(make(tmp_path, tests))
+    found = {test.name.split("::")[1]: test.outcome for test in session.tests}
+    assert found == {"test_first": "passed", "test_dies": "crash", "test_last": "passed"}
+    assert session.notes == ("tests/test_numbers.py::test_dies: the interpreter died",)
+
+
+def test_files_that_cannot_be_collected_are_named(tmp_path):
+    make(tmp_path)
+    (tmp_path / "tests" / "test_broken.py").write_text("def (:\n")
+    session = runner.run(tmp_path)
+    assert len(session.tests) == len(OUTCOMES)
+    assert session.notes[0].startswith("tests/test_broken.py could not be collected: ")
+    assert "SyntaxError" in session.notes[0]
+
+
+def test_the_plugin_of_the_installed_package_records_too(tmp_path):
+    make(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", f"--faultloc={tmp_path / 'out'}", "tests"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    session = runner.read(tmp_path / "out")
+    assert {test.name.split("::")[1]: test.outcome for test in session.tests} == OUTCOMES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"project": "nowhere"}, "corpus.path: .*nowhere is not a folder"),
+        ({"source": ["lib"]}, "corpus.watch: .*lib does not exist"),
+        ({"python": "/no/such/python"}, "corpus.python: cannot start /no/such/python"),
+        ({"arguments": ["-k", "nothing_like_it"]}, "pytest found no test"),
+        ({"arguments": ["--no-such-option"]}, "pytest ran no test"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_line(tmp_path, arguments, line):
+    project = tmp_path / arguments.pop("project", "")
+    if project == tmp_path:
+        make(tmp_path)
+    with pytest.raises(InputError, match=line):
+        runner.run(project, **arguments)
+
+
+def test_tests_environments_and_hidden_folders_are_not_watched(tmp_path):
+    make(
+        tmp_path, "from pkg import numbers\nfrom env.lib import code\n\ndef test_all():\n    code.f(numbers.halve(2))\n"
+    )
+    (tmp_path / "env" / "lib").mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    (tmp_path / "env" / "lib" / "code.py").write_text("def f(x):\n    return x\n")
+    (only,) = runner.run(tmp_path, arguments=["tests"]).tests
+    assert np.array_equal(list(only.lines), [str(tmp_path / "pkg" / "numbers.py")])

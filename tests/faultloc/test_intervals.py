@@ -1,0 +1,57 @@
+import jax
+import numpy as np
+import pytest
+
+from faultloc import formulas, intervals, metrics, spectrum
+
+
+@pytest.fixture
+def program():
+    rng = np.random.default_rng(0)
+    return spectrum.pack(rng.random((12, 17)) < 0.5, np.arange(12) % 4 == 0)
+
+
+def test_each_kind_of_test_keeps_its_number(program):
+    failed = np.asarray(program.failed)
+    for seed in range(20):
+        weights = np.asarray(intervals._weights(jax.numpy.asarray(failed), jax.random.key(seed)))
+        assert weights[failed].sum() == failed.sum()
+        assert weights[~failed].sum() == (~failed).sum()
+
+
+def test_bounds_are_quantiles_of_ranks_counted_one_draw_after_the_other(program, key):
+    samples = 40
+    found = intervals.rank_intervals(program, formulas.ochiai, key, samples=samples, level=0.8)
+    draws = []
+    for each in jax.random.split(key, samples):
+        weights = np.asarray(intervals._weights(jax.numpy.asarray(program.failed), each)).astype(int)
+        rows = np.repeat(np.arange(12), weights)
+        again = spectrum.pack(program.covered()[rows], program.failed[rows])
+        draws.append(metrics.mid_ranks(formulas.ochiai(spectrum.counts(again))))
+    low, high = np.quantile(draws, [0.1, 0.9], axis=0)
+    np.testing.assert_allclose(found.low, low, atol=1e-4)
+    np.testing.assert_allclose(found.high, high, atol=1e-4)
+
+
+def test_tests_that_are_all_alike_leave_no_doubt(key):
+    program = spectrum.pack(np.array([[1, 1, 0]] * 3 + [[0, 1, 1]] * 5), np.arange(8) < 3)
+    low, high = intervals.rank_intervals(program, formulas.ochiai, key, samples=50)
+    np.testing.assert_array_equal(low, [1, 2, 3])
+    np.testing.assert_array_equal(high, [1, 2, 3])
+
+
+def test_leading_lines_stay_ahead(program, key):
+    leading = np.arange(17) % 3 == 0
+    low, high = intervals.rank_intervals(program, formulas.ochiai, key, leading=leading, samples=50)
+    assert high[leading].max() <= leading.sum() < low[~leading].min()
+
+
+def test_it_works_without_a_passing_test(key):
+    low, high = intervals.rank_intervals(spectrum.pack(np.eye(2), [True, True]), formulas.op2, key, samples=20)
+    assert (low >= 1).all()
+    assert (high <= 2).all()
+
+
+def test_a_level_outside_the_unit_interval_is_refused(program, key):
+    with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
+        intervals.rank_intervals(program, formulas.ochiai, key, level=95)

@@ -1,0 +1,164 @@
+"""The learned posterior: its loss against the definition, its features against a small program worked by hand."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from faultloc import accuracy, corpus, features, learn, rankers, tree
+from faultloc.io import Recording
+from faultloc.spectrum import pack
+
+SOURCE = """\
+import os
+
+def f(x):
+    if x > 1:
+        return g(x.a, "s")
+    return x[0]
+
+def g(y, z):
+    y += 1; z = 2
+    return y
+"""
+LINES = [1, 3, 4, 5, 6, 8, 9, 10]
+# Rows: a failing test through lines 4, 5, 9, 10; a passing one through 4, 6; a passing one through 9, 10.
+COVERED = np.array([[0, 0, 1, 1, 0, 0, 1, 1], [0, 0, 1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1]], bool)
+
+
+def program(shift=0):
+    """The program, its lines pushed apart by blank ones after the second."""
+    head, tail = SOURCE.split("\n", 2)[:2], SOURCE.split("\n", 2)[2]
+    text = "\n".join([*head, *[""] * shift, tail])
+    lines = np.array([LINES[0], *(line + shift for line in LINES[1:])])
+    recording = Recording(pack(COVERED, [True, False, False]), ("a.py",), np.zeros(8, int), lines, ("a", "b", "c"))
+    parsed, _ = tree.from_python({"a.py": text})
+    return recording, tree.statements(parsed, recording.file, recording.lines)
+
+
+def test_features_are_those_worked_by_hand():
+    lines = features.describe(*program())
+    table = {
+        name: dict(zip(LINES, column, strict=True)) for name, column in zip(features.NAMES, lines.values.T, strict=True)
+    }
+    # Ochiai: line 5 has 1; lines 4, 9, 10 have 1/sqrt(2); the others 0, at ranks 1; 2 to 4; 5 to 8.
+    ranks = {1: 6.5, 3: 6.5, 4: 3, 5: 1, 6: 6.5, 8: 6.5, 9: 3, 10: 3}
+    assert table["log rank by ochiai"] == pytest.approx({line: -np.log(r) / np.log(8) for line, r in ranks.items()})
+    assert table["highest Ochiai in function"] == pytest.approx(
+        {1: 0, 3: 0, 4: 1, 5: 1, 6: 1, 8: 0, 9: 0.5**0.5, 10: 0.5**0.5}
+    )
+    assert table["share of function run by failures"] == pytest.approx(
+        {1: 0, 3: 0, 8: 0, 4: 2 / 3, 5: 2 / 3, 6: 2 / 3, 9: 1, 10: 1}
+    )
+    # Module 0, its statements 1, those of a function 2, the return in the if 3.
+    assert table["depth"] == {1: 1, 3: 1, 4: 2, 5: 3, 6: 2, 8: 1, 9: 2, 10: 2}
+    assert table["leaf"] == {1: 1, 3: 0, 4: 0, 5: 1, 6: 1, 8: 0, 9: 1, 10: 1}
+    assert table["calls"][5] == pytest.approx(np.log(2))
+    assert table["names"][5] == pytest.approx(np.log(1 + 3))  # g, x.a and x
+    assert table["assignments"][9] == pytest.approx(np.log(1 + 2))
+    assert table["subscripts"][6] == pytest.approx(np.log(2))
+    assert table["operators"][4] == pytest.approx(np.log(2))
+    # If, Compare, Name, Gt, Constant.
+    assert table["nodes"][4] == pytest.approx(np.log(1 + 5))
+    assert table["size"][10] == pytest.approx(np.log(2))
+
+
+def test_features_do_not_see_distances_between_lines():
+    near, far = features.describe(*program()), features.describe(*program(shift=700))
+    np.testing.assert_allclose(near.values, far.values)
+    assert near.symbols == far.symbols
+
+
+def examples(seed=0, bugs=5, kinds=3):
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(bugs):
+        size = int(rng.integers(5, 12))
+        symbols = tuple(f"kind {k}" for k in rng.integers(0, kinds, size))
+        faulty = rng.choice(size, int(rng.integers(1, 3)), replace=False)
+        values = rng.normal(size=(size, 19))
+        values[faulty, 0] += 3
+        made.append(learn.Example(features.Lines(values, symbols), faulty))
+    return made
+
+
+def by_definition(weights, offsets, given, mean, scale, number, ridge):
+    """The loss of the docstring, in float64 and one bug after the other."""
+    total = ridge / 2 * (weights @ weights + offsets @ offsets)
+    for example in given:
+        odds = (example.lines.values - mean) / scale @ weights + offsets[[number[s] for s in example.lines.symbols]]
+        sound = np.setdiff1d(np.arange(len(odds)), example.faulty)
+        target = np.logaddexp.reduce(odds[example.faulty])
+        total += np.logaddexp.reduce(odds) - target
+        total += 10 / len(odds) * np.logaddexp(0, odds[sound] - target).sum()
+    return total
+
+
+def pieces(given):
+    stacked = np.concatenate([e.lines.values for e in given])
+    mean, scale = stacked.mean(0), stacked.std(0)
+    number = {kind: i for i, kind in enumerate(sorted({s for e in given for s in e.lines.symbols}))}
+    return mean, scale, number, learn._batch(given, (stacked - mean) / scale, number)
+
+
+def test_loss_and_gradient_are_those_of_the_definition():
+    given = examples()
+    mean, scale, number, batch = pieces(given)
+    rng = np.random.default_rng(1)
+    weights, offsets = rng.normal(size=19), np.pad(rng.normal(size=len(number)), (0, 64 - len(number)))
+    parameters = (jax.numpy.asarray(weights, "float32"), jax.numpy.asarray(offsets, "float32"))
+    loss, (by_weight, by_offset) = learn._loss(parameters, batch, jax.numpy.float32(2))
+    assert float(loss) == pytest.approx(by_definition(weights, offsets, given, mean, scale, number, 2), rel=1e-5)
+    numeric = approx_fprime(weights, lambda w: by_definition(w, offsets, given, mean, scale, number, 2), 1e-6)
+    np.testing.assert_allclose(by_weight, numeric, rtol=1e-3, atol=2e-3)
+    numeric = approx_fprime(offsets, lambda c: by_definition(weights, c, given, mean, scale, number, 2), 1e-6)
+    np.testing.assert_allclose(by_offset, numeric, rtol=1e-3, atol=2e-3)
+
+
+def test_learning_ends_at_a_minimum_of_the_definition():
+    given = examples()
+    mean, scale, number, _ = pieces(given)
+    model = learn.fit(given, ridge=2.0)
+    offsets = np.array([model.offsets[kind] for kind in number])
+    there = by_definition(model.weights, offsets, given, mean, scale, number, 2)
+    rng = np.random.default_rng(3)
+    for size in (1e-2, 1e-1, 1):
+        step = rng.normal(size=19) * size
+        assert by_definition(model.weights + step, offsets, given, mean, scale, number, 2) > there
+    assert np.argmax(model.weights) == 0
+
+
+def test_the_posterior_is_a_distribution_and_unknown_kinds_are_neutral():
+    given = examples()
+    model = learn.fit(given)
+    strange = given[0].lines._replace(symbols=("never seen",) * len(given[0].lines.symbols))
+    assert np.exp(learn.log_posterior(model, strange)).sum() == pytest.approx(1)
+    expected = (strange.values - model.mean) / model.scale @ model.weights
+    np.testing.assert_allclose(learn.log_odds(model, strange), expected)
+
+
+def test_folds_of_one_size_do_not_compile_again():
+    learn.fit(examples(0))
+    compiled = learn._loss._cache_size()
+    learn.fit(examples(7))
+    assert learn._loss._cache_size() == compiled
+
+
+def test_nothing_to_learn_from_is_refused():
+    with pytest.raises(ValueError, match="no bug to learn from"):
+        learn.fit([])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least", "nll"), [("bugsinpy", 0.930, 3.8), ("sir", 0.926, 5.4)])
+def test_held_out_programs_are_ranked_as_well_as_an_earlier_implementation_did(public_data, key, name, least, nll):
+    bugs = corpus.load(name, public_data / "faultloc" / f"{name}_spectra")
+    ranker = rankers.Posterior(ridge=10.0, steps=100, train="bugsinpy", train_path=None)
+    source = accuracy.HeldOut(bugs, ranker, resamples=200, level=0.95)
+    totals = source.totals()
+    for index in range(len(source)):
+        totals, row = source.score(index, totals, key=key, place=None)
+    assert all(row[f"fs/{ties}"] >= least for ties in ("strict", "mid", "best"))
+    assert row["nll"] < nll
+    # Calibration: the probability of the first ten lines against how often the fault is among them.
+    assert row["mass/10"] == pytest.approx(row["top/10"], abs=0.03)

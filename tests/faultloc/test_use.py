@@ -1,0 +1,250 @@
+"""The command as a user meets it: a planted bug in the printed list, the files of a report, faults in one line."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from faultloc import localize, ranking, report
+from faultloc.io import InputError
+from faultloc.options import Display, Formula, Project, Statistics
+from tests.conftest import REPOSITORY
+
+SHOP = """\
+RATES = {"book": 0.05}
+
+
+def rate(kind):
+    if kind in RATES:
+        return RATES[kind]
+    return 0.2
+
+
+def price(kind, net, count=1):
+    if count > 10:
+        net = net * 9  # planted: should be 0.9
+    return round(net * count * (1 + rate(kind)), 2)
+"""
+TESTS = """\
+from shop import price
+
+
+def test_book():
+    assert price("book", 10) == 10.5
+
+
+def test_other():
+    assert price("pen", 10) == 12
+
+
+def test_many():
+    assert price("pen", 1, 20) == 21.6
+
+
+def test_many_books():
+    assert price("book", 1, 100) == 94.5
+"""
+PLANTED = 12
+
+
+def make(folder):
+    (folder / "shop.py").write_text(SHOP)
+    (folder / "test_shop.py").write_text(TESTS)
+    (folder / "conftest.py").write_text("")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """What the tests of the shop did, run once."""
+    return localize.from_project(options(make(tmp_path_factory.mktemp("shop"))))
+
+
+def command(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "faultloc", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+
+
+def options(path, **changes):
+    given = {"watch": (), "arguments": (), "python": None, "imports": "drop", "test_timeout": 60.0, "timeout": 100.0}
+    return Project(**({"path": str(path)} | given | changes))
+
+
+def ranked(case, key, name="ochiai"):
+    ranker = Formula(name=name, inside_first=False).ranker()
+    return ranking.rank(case, ranker, ("tarantula", "op2"), key, Statistics(resamples=100, level=0.9))
+
+
+def run_and_rank(path, key, **changes):
+    return ranked(localize.from_project(options(path, **changes)), key)
+
+
+def test_the_command_prints_the_planted_line_first_and_writes_the_files(project):
+    done = command("run.folder=out", "statistics.resamples=100", cwd=project)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{project.name}: 2 failed, 2 passed; ")
+    first = next(line for line in lines if line.startswith("#"))
+    assert first.startswith("#1 ")
+    assert f"shop.py:{PLANTED}  score 1, rank 1 to " in first
+    assert "; run by 2 of 2 failing and 0 of 2 passing tests; in price, Assign/BinOp" in first
+    assert f"    >    {PLANTED} |         net = net * 9  # planted: should be 0.9" in lines
+    written = {path.name for path in (project / "out").iterdir()}
+    assert {"heat.html", "faultloc.sarif", "suspects.csv", "suspects.json", "ranking.csv"} <= written
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["corpus.path=nowhere"], "corpus.path: "),
+        (["ranker.name=ochai"], "ranker.name: no formula 'ochai'; there are tarantula, sbi, "),
+        (["corpus.imports=all"], "corpus.imports: must be 'drop' or 'every', got 'all'"),
+        (["corpus.arguments=[-k,test_book]"], " no failing test ran a line of the program (1 passed); "),
+        (["corpus=spectrum"], "corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder"),
+    ],
+)
+def test_a_fault_of_the_user_is_one_line_and_exit_code_2(project, arguments, line):
+    done = command(*arguments, cwd=project)
+    assert done.returncode == 2
+    told = [text for text in done.stderr.splitlines() if line in text]
+    assert len(told) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
+    (tmp_path / "spectra.csv").write_text("name\nshop$Cart#total():14\nshop$Cart#pay():7\n")
+    (tmp_path / "tests.csv").write_text("name,outcome,runtime,stacktrace\nt1,PASS,1,\nt2,FAIL,2,\n")
+    (tmp_path / "matrix.txt").write_text("0 1 +\n1 1 -\n")
+    done = command("corpus=spectrum", f"corpus.path={tmp_path}", "run.folder=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
+
+
+def test_ranks_bands_and_reasons_are_those_worked_by_hand(case, key):
+    found = ranked(case, key)
+    # The two failing tests run lines 5, 11, 12, 13 both and 6 or 7 one each; the passing ones run all but line 12.
+    rows = {s.line: (s.first, s.last, s.ef, s.ep) for s in found.suspects}
+    assert rows == {
+        12: (1, 1, 2, 0),
+        5: (2, 4, 2, 2),
+        11: (2, 4, 2, 2),
+        13: (2, 4, 2, 2),
+        6: (5, 6, 1, 1),
+        7: (5, 6, 1, 1),
+    }
+    top = found.suspects[0]
+    assert (top.scope, top.symbol, top.low) == ("price", "Assign/BinOp", 1)
+    assert found.beside.keys() == {"tarantula", "op2"}
+
+
+def test_import_lines_count_for_every_test_on_request(case, project, key):
+    dropped, kept = ranked(case, key), run_and_rank(project, key, imports="every")
+    assert not any(s.line == 1 for s in dropped.suspects)
+    assert {(s.ef, s.ep) for s in kept.suspects if s.line in (1, 4, 10)} == {(2, 2)}
+
+
+def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(project, key):
+    (project / "broken.py").write_text("def (:\n")
+    (project / "test_broken.py").write_text("import broken\n")
+    found = run_and_rank(project, key)
+    assert found.suspects[0].line == PLANTED
+    assert any("test_broken.py could not be collected" in note for note in found.notes)
+
+
+def test_without_a_passing_test_the_list_says_what_it_lacks(project, key):
+    found = run_and_rank(project, key, arguments=("-k", "many"))
+    assert any(note.startswith("no test passed") for note in found.notes)
+    assert {s.score for s in found.suspects if s.ef == 2} == {1.0}
+
+
+def test_a_large_program_gets_fewer_draws_and_says_so(case, monkeypatch, key):
+    monkeypatch.setattr(ranking, "BUDGET", 1)
+    options = Statistics(resamples=101, level=0.9)
+    found = ranking.rank(case, Formula(name="ochiai", inside_first=False).ranker(), (), key, options)
+    assert found.notes == ("the program is large: its intervals come from 100 draws of the tests",)
+
+
+def test_without_a_line_of_the_program_it_says_so(tmp_path, key):
+    (tmp_path / "test_only.py").write_text("def test_only():\n    assert 0\n")
+    with pytest.raises(InputError, match="no test ran a line of the program"):
+        run_and_rank(tmp_path, key)
+
+
+def test_the_files_hold_the_ranking(case, key, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    found = ranked(case, key, name="dstar")
+    report.write(found, out, top=3, context=1)
+    with (out / "suspects.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["line"]) for row in rows] == [s.line for s in found.suspects]
+    content = json.loads((out / "suspects.json").read_text())
+    assert content["suspects"][0]["score"] == "inf"  # D* of the perfect suspect; JSON has no infinity
+    assert (out / "ranking.csv").read_text().splitlines()[:2] == [
+        "name;suspiciousness_value", f"shop.py#price:{PLANTED};inf",
+    ]  # fmt: skip
+    page = (out / "heat.html").read_text()
+    assert "net = net * 9  # planted" in page
+    assert "src=" not in page
+    assert "http" not in page
+
+
+def test_the_page_escapes_what_the_program_says(case, key, tmp_path):
+    nasty = case._replace(texts={"shop.py": SHOP.replace("# planted: should be 0.9", "# <script>alert(1)</script>")})
+    report.write(ranked(nasty, key), tmp_path, top=3, context=1)
+    assert "&lt;script&gt;alert" in (tmp_path / "heat.html").read_text()
+    assert "<script>" not in (tmp_path / "heat.html").read_text()
+
+
+def test_sarif_has_what_the_standard_requires(case, key):
+    log = report.sarif(ranked(case, key), 4)
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert len(run["results"]) == 4
+    ranks = [result["rank"] for result in run["results"]]
+    assert ranks[0] == 100
+    assert ranks == sorted(ranks, reverse=True)
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        assert result["level"] in {"none", "note", "warning", "error"}
+        assert result["message"]["text"]
+        (place,) = result["locations"]
+        artifact = place["physicalLocation"]["artifactLocation"]
+        assert artifact["uriBaseId"] in run["originalUriBaseIds"]
+        assert not artifact["uri"].startswith("/")
+        assert place["physicalLocation"]["region"]["startLine"] >= 1
+    assert run["originalUriBaseIds"]["SRCROOT"]["uri"].endswith("/")
+    assert len({r["partialFingerprints"]["line/v1"] for r in run["results"]}) == 4
+
+
+def test_colours_are_for_terminals(case, key):
+    found = ranked(case, key)
+    assert "\x1b[38;5;196m" in "".join(report.listing(found, top=3, context=1, colours=True))
+    assert "\x1b" not in "".join(report.listing(found, top=3, context=1, colours=False))
+
+
+def test_heat_falls_with_the_logarithm_of_the_rank():
+    np.testing.assert_allclose(report.heat(np.array([1, 10, 100]), 100), [1, 0.5, 0])
+
+
+def test_display_and_statistics_refuse_nonsense():
+    with pytest.raises(ValueError, match="greater than 0"):
+        Display(top=0, context=1, beside=())
+    with pytest.raises(ValueError, match="less than 1"):
+        Statistics(resamples=100, level=1.5)
+
+
+def test_nothing_of_the_repository_is_needed_to_import_the_options():
+    code = "import sys, faultloc.options; assert not {'jax', 'numpy', 'jinja2'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
