@@ -29,3 +29,10 @@ def public_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no public data at {folder}: set QUARTET_DATA to their folder")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled():
+    """Every compiled program holds memory maps, and Linux grants a process 65,530: past them XLA dies without a word."""
+    yield
+    jax.clear_caches()
