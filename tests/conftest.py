@@ -31,8 +31,15 @@ def public_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _precision():
+    """A run sets precision and NaN checks for its process, and importing scikit-bio does: no test inherits them."""
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_debug_nans", False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled():
-    """Every compiled program holds memory maps, and Linux grants a process 65,530: past them XLA dies without a word."""
+    """Each compiled program holds memory maps; a process has 65,530 of them on Linux, and past those XLA crashes."""
     yield
     jax.clear_caches()

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import yaml
@@ -22,14 +21,6 @@ GROUPS = [
     for option in sorted(folder.glob("*.yaml"))
 ]
 TABLES = sorted(path.stem for path in (PACKAGE / "table").glob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def _precision():
-    """A run sets precision and NaN checks for its process; the next test must not inherit them."""
-    yield
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_debug_nans", False)
 
 
 def run(folder: Path, *overrides: str):

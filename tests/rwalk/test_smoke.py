@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import nibabel
 import numpy as np
 import pytest
@@ -27,14 +26,6 @@ GROUPS = [
 ]
 TABLES = sorted(path.stem for path in (PACKAGE / "table").glob("*.yaml"))
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
-
-
-@pytest.fixture(autouse=True)
-def _precision():
-    """A run sets precision and NaN checks for its process; the next test must not inherit them."""
-    yield
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_debug_nans", False)
 
 
 def run(folder: Path, *overrides: str):
