@@ -11,15 +11,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from evalmetrics import arrays
-from evalmetrics.chunks import sum_chunks
+from evalmetrics.contingency import count
 
 Empty = Literal["one", "zero", "nan"]
 EMPTY = {"one": 1.0, "zero": 0.0, "nan": float("nan")}
-CHUNK = 2048
 
 
 def contingency(
@@ -71,34 +69,7 @@ def contingency(
 def _count(
     reference: jax.Array, prediction: jax.Array, weights: jax.Array | None, regions: tuple[int, int]
 ) -> jax.Array:
-    """Scatter-add over cells; one spare cell collects the voxels outside every region."""
-    rows, columns = regions
-    cells = rows * columns
-    # Compare in the labels' own dtype (an unsigned -1 is a large label) and only then widen to index arithmetic.
-    known = (reference >= 0) & (prediction >= 0)
-    reference, prediction = (
-        jnp.minimum(labels, limit) if _fits(limit, labels.dtype) else labels
-        for labels, limit in ((reference, rows), (prediction, columns))
-    )
-    reference, prediction = reference.astype(jnp.int32), prediction.astype(jnp.int32)
-    known &= (reference < rows) & (prediction < columns)
-    if weights is not None and weights.dtype == bool:
-        known, weights = known & weights, None
-    cell = jnp.where(known, reference * columns + prediction, cells)
-    if weights is None:
-        table = jnp.zeros(cells + 1, jnp.int32).at[cell].add(1, mode="promise_in_bounds")
-        # Inside a larger jit XLA would fuse the count into every measure that reads it and count several times.
-        return lax.optimization_barrier(table)[:-1].reshape(regions)
-
-    def add(block: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return jnp.zeros(cells + 1, weights.dtype).at[block[0]].add(block[1], mode="promise_in_bounds")
-
-    # One running float32 sum per cell would lose digits on large volumes.
-    return sum_chunks(add, (cell, weights), CHUNK)[:-1].reshape(regions)
-
-
-def _fits(value: int, dtype: jnp.dtype) -> bool:
-    return value <= jnp.iinfo(dtype).max
+    return count(reference, prediction, weights, regions)[:-1, :-1]
 
 
 def _shares(table: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from evalmetrics import arrays, chunks, contraction
+from evalmetrics.contingency import count
 from evalmetrics.contraction import Lift, Sums
 from evalmetrics.kernels import Kernel
 from evalmetrics.simplex import Zeros
-
-COUNT_CHUNK = 1 << 16  # voxels per step of a weighted table, whose float32 sums grow one voxel at a time
 
 
 class Moments(NamedTuple):
@@ -101,7 +100,8 @@ def stats_of_block(
     maps = [x.reshape(-1) if arrays.is_label_map(x) else x.reshape(x.shape[0], -1) for x in (reference, prediction)]
     flat = None if weights is None else weights.reshape(-1)
     if arrays.is_label_map(reference) and arrays.is_label_map(prediction):
-        table = contingency_table(maps[0], maps[1], flat, plan.regions, dtype)
+        values = None if flat is None else flat.astype(dtype)
+        table = count(maps[0], maps[1], values, plan.regions).astype(dtype)
         sums, rest = _stats_of_table(table, match, Lift(eps, plan.zeros), plan)
         return _finish(sums, rest, plan)
 
@@ -129,40 +129,6 @@ def _dtype(*inputs: jax.Array) -> Any:
     if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in inputs):
         return jnp.zeros(()).dtype
     return jnp.dtype(jnp.float64 if any(x.dtype == jnp.float64 for x in inputs) else jnp.float32)
-
-
-def contingency_table(
-    reference: jax.Array, prediction: jax.Array, weights: jax.Array | None, regions: tuple[int, int], dtype: Any
-) -> jax.Array:
-    """Weight of the voxels with each pair of labels.
-
-    Args:
-        reference: `[N]` integers.
-        prediction: `[N]` integers.
-        weights: `[N]` or None.
-        regions: (K, K').
-        dtype: of the result.
-
-    Returns:
-        `[K + 1, K' + 1]`; the last row and column count labels outside 0..K-1.
-    """
-    bins = (regions[0] + 1) * (regions[1] + 1)
-
-    def cell(labels: tuple[jax.Array, jax.Array]) -> jax.Array:
-        # A negative label becomes a large one, so one minimum sends both kinds of outsiders to the last row.
-        a, b = (
-            jnp.minimum(x.astype(jnp.int32).astype(jnp.uint32), k).astype(jnp.int32)
-            for x, k in zip(labels, regions, strict=True)
-        )
-        return a * (regions[1] + 1) + b
-
-    def count(block: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
-        ones = jnp.ones((), jnp.int32) if block[2] is None else block[2].astype(dtype)
-        return jnp.zeros(bins, ones.dtype).at[cell(block[:2])].add(ones, mode="promise_in_bounds")
-
-    size = max(reference.shape[0], 1) if weights is None else COUNT_CHUNK
-    table = chunks.sum_chunks(count, (reference, prediction, weights), size)
-    return table.astype(dtype).reshape(regions[0] + 1, regions[1] + 1)
 
 
 def _stats_of_table(table: jax.Array, match: jax.Array | None, lift: Lift, plan: Plan) -> tuple[Sums, Any]:
