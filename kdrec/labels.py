@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from kdrec.io import InputError
-from kdrec.metrics import entropy
 
 LAST = 2**62  # no upper end of a range of versions
 STATUSES = ("candidate", "good", "bad")
@@ -251,6 +250,8 @@ def judge(rows: Rows, outcomes: np.ndarray, expected: int, gate: Gate | None) ->
     Returns:
         The version, good or bad.
     """
+    from kdrec.metrics import entropy  # here, so that a process that only reads and writes labels needs no jax
+
     f, y = rows.logits.astype(np.float64), outcomes.astype(np.float64)
     with np.errstate(all="ignore"):
         ne = (np.logaddexp(0, f) - f * y).mean(0) / entropy(y.mean(0))

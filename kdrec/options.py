@@ -244,6 +244,13 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sharing:
+    """How many students one teacher has; see `kdrec.sharing`."""
+
+    students: int = Field(gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Training:
     """One pass over the stream."""
 

@@ -15,6 +15,7 @@ from kdrec import train as online
 from kdrec.experiment import Ranking
 from kdrec.experiment import State as Pass
 from kdrec.options import Distill, Lockstep, Model, Teacher, Training
+from kdrec.options import Sharing as Options
 
 
 class State(NamedTuple):
@@ -53,7 +54,7 @@ class Sharing:
     distill: Distill
     labels: Any
     train: Training
-    students: int
+    sharing: Options
 
     @cached_property
     def _passes(self) -> tuple[Ranking, ...]:
@@ -64,19 +65,19 @@ class Sharing:
         if not isinstance(further, Lockstep):
             further = dataclasses.replace(further, source="stored")
         second = Ranking(self.data, self.model, self.teacher, self.distill, further, train)
-        return (first, *(second,) * (self.students - 1))
+        return (first, *(second,) * (self.sharing.students - 1))
 
     def length(self) -> int:
         """Intervals of all passes."""
-        return self.students * self._passes[0].length()
+        return self.sharing.students * self._passes[0].length()
 
     def init(self, key: jax.Array) -> State:
         """State before the first event of the first pass."""
-        found = np.zeros((self.students, 3))
+        found = np.zeros((self.sharing.students, 3))
         inner = self._fresh(0, key)
-        if self.students > 1:
+        if self.sharing.students > 1:
             self._fresh(1, key)  # what does not go together is told before the first pass, not after it
-        return State(np.zeros((), np.int64), *inner[1:], found)
+        return State(np.zeros((), np.int64), key, inner.teacher, inner.student, inner.totals, inner.offset, found)
 
     def _fresh(self, number: int, key: jax.Array) -> Any:
         """State of a pass before its first event: each student starts from parameters of its own."""
@@ -91,7 +92,7 @@ class Sharing:
         """Pass after pass from `state.step` on."""
         intervals = self._passes[0].length()
         step, found = int(state.step), state.found
-        for number in range(step // intervals, self.students):
+        for number in range(step // intervals, self.sharing.students):
             one, done = self._passes[number], step - number * intervals
             inner = Pass(np.asarray(done), *state[1:6]) if done else self._fresh(number, state.key)
             unused = inner.teacher
@@ -104,13 +105,13 @@ class Sharing:
                 step += 1
                 found = found.copy()
                 found[number] = (row.get("log_loss", 0), _change(row), found[number, 2] + seconds)
-                teacher = unused if inner.teacher is None else inner.teacher
-                state = State(np.asarray(step), inner.key, teacher, *inner[3:], found)
+                teacher: Any = unused if inner.teacher is None else inner.teacher
+                state = State(np.asarray(step), inner.key, teacher, inner.student, inner.totals, inner.offset, found)
                 yield state, self._row(number, row, found, one)
 
     def _row(self, number: int, row: dict[str, Any], found: np.ndarray, one: Ranking) -> dict[str, Any]:
         told = found[: number + 1]
-        taught = self.students if isinstance(self.labels, Lockstep) else 1
+        taught = self.sharing.students if isinstance(self.labels, Lockstep) else 1
         scope = one.scope
         costs = summary.costs(one.plan, scope.steps - scope.start, scope.steps, self.train.batch)
         return {
@@ -118,10 +119,10 @@ class Sharing:
             "change": float(told[:, 1].mean()),
             "last/log_loss": float(told[-1, 0]),
             "cost/teacher/gflop": taught * costs["cost/teacher/gflop"],
-            "cost/student/gflop": self.students * costs["cost/student/gflop"],
+            "cost/student/gflop": self.sharing.students * costs["cost/student/gflop"],
             "cost/seconds": float(found[:, 2].sum()),
             "cost/seconds/first": float(found[0, 2]),
-            "cost/seconds/further": float(found[1:, 2].mean()) if self.students > 1 else 0.0,
+            "cost/seconds/further": float(found[1:, 2].mean()) if self.sharing.students > 1 else 0.0,
             "cost/labels/bytes": row.get("cost/labels/bytes", 0),
             "labels/lost": row.get("labels/lost", 0),
             "labels/doubled": row.get("labels/doubled", 0),
