@@ -148,11 +148,12 @@ def test_the_page_and_the_pictures_are_written(biased, tmp_path):
     from PIL import Image
 
     experiment, _ = build(*NAMES)
-    experiment.report(biased, tmp_path / "out")
+    rows = [dict(row, window=row["window"] | {"labels": {"coverage": 1.0, "lag": None}}) for row in biased]
+    experiment.report(rows, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     assert "auxiliary distillation" in text
     assert f"{biased[-1]['change/1']:.5g}" in text
-    for name in ("ne", "calibration", "segments"):
+    for name in ("ne", "calibration", "segments", "labels"):
         with Image.open(tmp_path / "out" / f"{name}.png") as picture:
             assert picture.width > 600
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 10

@@ -141,7 +141,7 @@ def test_other_engines_read_the_same_rows(tmp_path):
     for batch in range(3):
         store.append("w", batch, [rows(t, batch, 6 * batch, shift=batch) for t in "ab"])
     store.tidy()
-    kept_rows = deltalake.DeltaTable(str(tmp_path / "store" / "labels")).to_pyarrow_dataset()  # noqa: F841 - by name below
+    kept_rows = deltalake.DeltaTable(str(tmp_path / "store" / "labels")).to_pyarrow_dataset()  # noqa: F841
     query = "select teacher_id, event_id, day, logit_click, logit_at_least_8 from kept_rows order by 1, 2"
     found = duckdb.sql(query).fetchall()
     expected = [
@@ -225,7 +225,7 @@ def under_fire(folder, writers, readers, batches, kills):
     import deltalake
     import duckdb
 
-    kept_rows = deltalake.DeltaTable(str(folder / "store" / "labels")).to_pyarrow_dataset()  # noqa: F841 - by name below
+    kept_rows = deltalake.DeltaTable(str(folder / "store" / "labels")).to_pyarrow_dataset()  # noqa: F841
     kept = duckdb.sql(
         "select teacher_id, event_id, teacher_version, logit_click, logit_like from kept_rows order by 1, 2"
     )
