@@ -1,5 +1,6 @@
 """One pass over a stream as an experiment: a teacher, its students with and without it, and what they gain."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,22 +13,37 @@ import numpy as np
 
 from kdrec import summary
 from kdrec import train as online
+from kdrec.channel import Channel, Heard
 from kdrec.distill import served
 from kdrec.io import InputError
-from kdrec.options import Distill, Model, Teacher, Training
+from kdrec.metrics import Sums
+from kdrec.optimiser import Learner
+from kdrec.options import Distill, Labels, Lockstep, Model, Teacher, Training
 from kdrec.stream import Batches, Stream, batches, steps
+from kdrec.summary import Tally
 
 
 class State(NamedTuple):
     """Everything needed to go on after interval number `step`.
 
-    `run` gives the buffers of `pair` away to the next interval: keep a state only until the next one is asked for.
+    `run` gives the buffers of learners away to the next interval: keep a state only until the next one is asked for.
+
+    Attributes:
+        step: intervals done.
+        key: of the run.
+        teacher: None where labels of another run are read.
+        student: all of them.
+        totals: sums of the stretch that counts, float64.
+        offset: batches appended to the label store; versions of its two tables that are pinned, -1 where none is;
+            labels that would have counted, and how many of them came in time.
     """
 
     step: np.ndarray
     key: jax.Array
-    pair: online.Pair
-    totals: online.Tally
+    teacher: online.Teacher | None
+    student: Learner
+    totals: Tally
+    offset: np.ndarray
 
 
 class Scope(NamedTuple):
@@ -61,6 +77,7 @@ class Ranking:
     model: Model
     teacher: Teacher
     distill: Distill
+    labels: Any  # Lockstep or Labels, or another object with the members of Labels
     train: Training
 
     @cached_property
@@ -104,20 +121,27 @@ class Ranking:
 
     @cached_property
     def knobs(self) -> online.Knobs:
-        """What is traced of the training."""
+        """What is traced of the teacher's training."""
         teacher, number = self.teacher, jnp.zeros(()).dtype
         signs = 1.0 - 2.0 * (np.arange(self.train.segments) % 2)
         return online.Knobs(
-            student_rate=jnp.asarray(self.train.rate, number),
-            teacher_rate=jnp.asarray(teacher.rate, number),
+            rate=jnp.asarray(teacher.rate, number),
             refresh=jnp.asarray(online.NEVER if teacher.refresh == "never" else teacher.refresh, jnp.int32),
             start=jnp.asarray(self.scope.start, jnp.int32),
-            publish=jnp.asarray(self.scope.publish, jnp.int32),
-            weights=jnp.asarray(self.distill.weights(), number),
-            temperature=jnp.asarray(self.distill.temperature, number),
             slope=jnp.asarray(teacher.slope, number),
             shift=jnp.asarray(teacher.shift + teacher.segment_shift * signs, number),
         )
+
+    @cached_property
+    def dose(self) -> online.Dose:
+        """What is traced of the students' training."""
+        values = (self.train.rate, self.distill.weights(), self.distill.temperature)
+        return online.Dose(*(jnp.asarray(value, jnp.zeros(()).dtype) for value in values))
+
+    @property
+    def stored(self) -> bool:
+        """Whether students read the labels of another run and no teacher learns here."""
+        return isinstance(self.labels, Labels) and self.labels.source == "stored"
 
     @cached_property
     def _finished(self) -> dict[str, Any]:
@@ -130,53 +154,120 @@ class Ranking:
 
     def init(self, key: jax.Array) -> State:
         """State before the first event."""
+        self._check()
         seeds, weights = self.train.seeds, len(self.distill.weights())
-        totals = online.tally(self.plan, seeds, weights)
+        totals = Tally(online.tally(self.plan, seeds), online.tally(self.plan, seeds, weights))
+        teacher = None if self.stored else online.init_teachers(key, self.plan, seeds)
+        student = online.init_students(key, self.plan, seeds, weights)
         totals = jax.tree.map(lambda x: np.zeros(x.shape, np.float64), totals)
-        return State(np.zeros((), np.int64), key, online.init(key, self.plan, seeds, weights), totals)
+        return State(np.zeros((), np.int64), key, teacher, student, totals, np.array([0, -1, -1, 0, 0]))
+
+    def _check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            InputError: with what to change.
+        """
+        if isinstance(self.labels, Lockstep):
+            return
+        if self.distill.method == "hidden":
+            raise InputError(
+                "distill=hidden: learns from the teacher's trunk, of which a store keeps the logits alone; give "
+                "labels=lockstep"
+            )
+        if jax.process_count() > 1:
+            raise InputError("labels: one process writes to a store; with devices=multihost give labels=lockstep")
+        if self.stored and self.labels.kind == "memory":
+            raise InputError("labels.source: labels in memory end with their run; give labels=delta labels.path=FOLDER")
 
     def run(self, state: State, *, place: Any = lambda x, axis=0: x) -> Iterator[tuple[State, dict[str, Any]]]:  # noqa: ARG005
         """Train interval after interval from `state.step` on."""
+        channel = self._channel(state)
         for index in range(int(state.step), self.length()):
-            pair, window = self._interval(index, state.pair, self._batches(index, place))
-            window = jax.tree.map(lambda x: np.asarray(x, np.float64), window)
+            found, time = self._batches(index, place)
+            base = index * self.train.interval
+            last = min(self.train.interval, self.scope.steps - base)
+            first = min(max(self.scope.start - base, 0), last)
+            teacher, said, present, labels, offset, note = self._taught(index, state, channel, found, time, last)
+            student, sums = state.student, online.tally(self.plan, *online.axes_of(state.student))
+            if first < last:
+                span = (jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32))
+                student, sums = online.follow(self.plan, self.dose, student, found, said, present, *span)
+            window = jax.tree.map(lambda x: np.asarray(x, np.float64), Tally(labels, sums))
             totals = state.totals
             if index >= self.scope.scored:
                 totals = jax.tree.map(np.add, totals, window)
-            state = State(np.asarray(index + 1), state.key, pair, totals)
-            if self.train.export and index == self.length() - 1:
-                self._finished["student"] = served(jax.tree.map(lambda x: x[0, -1], pair.student.params))
-            yield state, self._row(index, window, totals)
+                offset = offset + np.array([0, 0, 0, len(time) * self.train.seeds, int(present.sum())])
+            state = State(np.asarray(index + 1), state.key, teacher, student, totals, offset)
+            row = self._row(index, window, totals, note)
+            if index == self.length() - 1:
+                row |= self._end(state, channel)
+            yield state, row
 
-    def _batches(self, index: int, place: Any) -> Batches:
+    def _batches(self, index: int, place: Any) -> tuple[Batches, np.ndarray]:
         options, number = self.train, jnp.zeros(()).dtype
-        found = batches(self.stream, index * options.interval, options.interval, options.batch, self.scope.events)
+        start = index * options.interval
+        found, time = batches(self.stream, start, options.interval, options.batch, self.scope.events)
         columns = (found.ids, *(column.astype(number) for column in found[1:]))
-        return Batches(*(place(column, axis=1) for column in columns))
+        return Batches(*(place(column, axis=1) for column in columns)), time
 
-    def _interval(self, index: int, pair: online.Pair, found: Batches) -> tuple[online.Pair, online.Tally]:
-        """Teachers alone up to the students' start, then all in lock-step."""
-        base = index * self.train.interval
-        last = min(self.train.interval, self.scope.steps - base)
-        middle = min(max(self.scope.start - base, 0), last)
-        window = online.tally(self.plan, self.train.seeds, len(self.distill.weights()))
-        span = [jnp.asarray(step, jnp.int32) for step in (base, 0, middle, last)]
-        if middle > 0:
-            plan = online.alone(self.plan)
-            teacher, labels = online.teach(plan, self.knobs.teacher_rate, pair.teacher, found, *span[1:3])
-            pair, window = pair._replace(teacher=teacher), window._replace(labels=labels)
-        if middle < last:
-            pair, window, _ = online.lockstep(self.plan, self.knobs, pair, found, span[0], *span[2:])
-        return pair, window
+    def _channel(self, state: State) -> Channel | None:
+        """Open the store, and see that it is the one that the state knows."""
+        if isinstance(self.labels, Lockstep):
+            return None
+        words = (self.data, self.model, self.teacher, self.train, jax.random.key_data(state.key).tolist())
+        run = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
+        channel = self.labels.channel(self.stream.tasks, self.train.seeds, run)
+        if not self.stored:
+            channel.check(int(state.offset[0]), durable=self.labels.kind != "memory")
+        if self.labels.fault == "killed":
+            third = (self.length() - self.scope.scored) // 3
+            begin, back = self.scope.scored + third, self.scope.scored + 2 * third
+            event = min(back * self.train.interval * self.train.batch, self.scope.events - 1)
+            channel.outage = (begin, back, int(self.stream.read(event, event + 1).time[0]))
+        return channel
 
-    def _row(self, index: int, window: online.Tally, totals: online.Tally) -> dict[str, Any]:
+    def _taught(
+        self, index: int, state: State, channel: Channel | None, found: Batches, time: np.ndarray, last: int
+    ) -> tuple[online.Teacher | None, online.Said, jax.Array, Sums, np.ndarray, dict[str, Any]]:
+        """Labels of an interval: from the teacher at once, through the store, or those of another run."""
+        base, offset = index * self.train.interval, state.offset
+        silent = min(max(self.scope.publish - base, 0), self.train.interval)  # steps before labels are published
+        if state.teacher is None:
+            assert channel is not None
+            pin = channel.pinned(self.labels.first, self.labels.last, self.labels.table, *offset[1:3].tolist())
+            heard = channel.recall(base * self.train.batch, found.labels.shape, time, pin)
+            said, present = _heard(heard, found)
+            sums = online.heard(self.plan, said, present, found)
+            return None, said, present, sums, np.array([0, pin.table, pin.log, *offset[3:]]), heard.note
+        span = (jnp.asarray(base, jnp.int32), jnp.asarray(last, jnp.int32))
+        teacher, said, sums = online.publish(online.alone(self.plan), self.knobs, state.teacher, found, *span)
+        if channel is None:
+            told = (jnp.arange(self.train.interval) >= silent)[:, None, None]
+            present = jnp.broadcast_to(told, said.logits.shape[:-1]).astype(found.valid.dtype)
+            return teacher, said, present, sums, offset, {}
+        heard = channel.exchange(index, base, silent, said.logits, found.labels, time, int(offset[0]))
+        said, present = _heard(heard, found)
+        return teacher, said, present, sums, np.array([heard.offset, *offset[1:]]), heard.note
+
+    def _end(self, state: State, channel: Channel | None) -> dict[str, float]:
+        """What is said and done once, after the last interval."""
+        row = summary.costs(self.plan, self.scope.steps - self.scope.start, self.scope.steps, self.train.batch)
+        if self.train.export:
+            self._finished["student"] = served(jax.tree.map(lambda x: x[0, -1], state.student.params))
+        if channel is None:
+            return row
+        if state.teacher is not None:
+            channel.store.tidy(self.labels.retention)
+        row["labels/seen"] = float(state.offset[4] / max(state.offset[3], 1))
+        return row | channel.ledger(self.scope.events - min(self.scope.publish * self.train.batch, self.scope.events))
+
+    def _row(self, index: int, window: Tally, totals: Tally, note: dict[str, Any]) -> dict[str, Any]:
         events = min((index + 1) * self.train.interval * self.train.batch, self.scope.events)
         row: dict[str, Any] = {}
         if index >= self.scope.scored:
             row = summary.gains(totals, self.distill.method, self.distill.weights())
-        if index == self.length() - 1:
-            row |= summary.costs(self.plan, self.scope.steps - self.scope.start, self.train.batch)
-        return {**row, "events": events, "window": summary.window(window)}
+        return {**row, "events": events, "window": {**summary.window(window), "labels": note}}
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:
         """Write the page and the pictures of a finished run, and the student of the first seed and last weight."""
@@ -200,3 +291,10 @@ class Ranking:
             "seeds": str(self.train.seeds),
         }
         report.write(rows, folder, title=title, tasks=self.stream.tasks, settings=settings)
+
+
+def _heard(heard: Heard, found: Batches) -> tuple[online.Said, jax.Array]:
+    """What came through a store, as `follow` takes it."""
+    logits = jnp.asarray(heard.logits.astype(found.labels.dtype))
+    nothing = jnp.zeros((*logits.shape[:-1], 0), logits.dtype)
+    return online.Said(logits, nothing), jnp.asarray(heard.present.astype(found.valid.dtype))

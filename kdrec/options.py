@@ -7,7 +7,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
+    from kdrec.channel import Channel
     from kdrec.distill import Method
+    from kdrec.labels import Store
     from kdrec.models import Spec
     from kdrec.simulator import Simulator
     from kdrec.stream import Columns, Stream
@@ -167,6 +169,85 @@ class Distill:
                 raise InputError(f"distill.tasks: no task {name!r}; the stream has {', '.join(tasks)}")
         chosen = tuple(self.tasks is None or name in self.tasks for name in tasks)
         return Method(self.method, chosen, self.space, self.lists)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Lockstep:
+    """Labels go from teacher to student at once and are not kept."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Limits:
+    """Beyond which a version of a teacher is bad; see `kdrec.labels.Gate`."""
+
+    active: bool
+    ne: float = Field(gt=0)
+    calibration: float = Field(ge=1)
+    coverage: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Labels:
+    """Labels go through a store: who writes them, who may be read."""
+
+    kind: Literal["memory", "delta"]
+    path: str | None
+    source: Literal["teacher", "stored"]
+    teacher: str = Field(min_length=1)
+    first: int = Field(ge=0)
+    last: int | None = Field(ge=0)
+    table: int | None = Field(ge=0)
+    gate: Limits
+    fault: Literal["none", "killed", "late", "duplicate", "missing", "bad"]
+    checkpoint: int = Field(gt=0)
+    retention: float | None = Field(gt=0)
+
+    def open(self, tasks: tuple[str, ...]) -> "Store":
+        """The store.
+
+        Raises:
+            InputError: it cannot be opened, or keeps labels of other tasks.
+        """
+        from kdrec.io import InputError
+
+        if self.kind == "memory":
+            from kdrec.memory import Memory
+
+            return Memory(tasks)
+        from kdrec.delta import Delta
+
+        if self.path is None:
+            raise InputError("labels.path: required; give the folder of the store, or labels=memory")
+        if self.source == "stored" and not Path(self.path).is_dir():
+            raise InputError(f"labels.path: no store at {self.path}; give the folder that another run has written")
+        return Delta(Path(self.path).expanduser(), tasks, self.checkpoint)
+
+    def channel(self, tasks: tuple[str, ...], seeds: int, run: str) -> "Channel":
+        """The road of labels through the store; `run` tells the writers of different runs apart."""
+        from kdrec.channel import Channel
+        from kdrec.labels import Gate
+
+        gate = Gate(self.gate.ne, self.gate.calibration, self.gate.coverage) if self.gate.active else None
+        names = [f"{self.teacher}-{seed}" for seed in range(seeds)]
+        return Channel(self.open(tasks), f"{self.teacher}-{run}", names, gate, self.fault)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Grid:
+    """Teachers to choose from, and how; see `kdrec.search`."""
+
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    points: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    prune: bool
+    budget: float | None = Field(gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sharing:
+    """How many students one teacher has; see `kdrec.sharing`."""
+
+    students: int = Field(gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,4 +1,5 @@
-"""The page of a finished run: `report.html` in one offline file, beside it `ne.png`, `calibration.png`, `segments.png`.
+"""The page of a finished run: `report.html` in one offline file, beside it `ne.png`, `calibration.png`, `segments.png`,
+and `labels.png` where labels went through a store.
 
 A row is one interval: `events` so far, `window` as of `kdrec.summary.window`, and on the last one the gains.
 """
@@ -59,6 +60,8 @@ def write(
     curves = {"ne": "normalised entropy", "calibration": "mean probability / mean label"}
     pictures = [_over_time(rows, folder / f"{name}.png", name, label, tasks) for name, label in curves.items()]
     pictures.append(_by_segment(rows, folder / "segments.png", tasks))
+    if rows[-1]["window"].get("labels"):
+        pictures.append(_labels(rows, folder / "labels.png"))
     page = folder / "report.html"
     page.write_text(_page(title, rows[-1], tasks, settings, pictures), encoding="utf-8")
     return page
@@ -143,6 +146,22 @@ def _by_segment(rows: Sequence[Mapping[str, Any]], path: Path, tasks: Sequence[s
     return path
 
 
+def _labels(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Share of the events with a label when students came to them, and the age of those labels."""
+    figure, axes = _figure(("coverage", "lag"))
+    events = np.asarray([row["events"] for row in rows]) / 1000
+    found = [row["window"]["labels"] for row in rows]
+    lag = np.asarray([np.nan if each["lag"] is None else each["lag"] / 3600 for each in found], float)
+    marker = "o" if len(rows) < 8 else None
+    axes[0].plot(events, [each["coverage"] for each in found], color=ORANGE, marker=marker)
+    axes[0].set(title="labels", xlabel="thousand events", ylabel="share of events with a label", ylim=(-0.03, 1.03))
+    axes[1].plot(events, lag, color=ORANGE, marker=marker)
+    axes[1].set(title="lag", xlabel="thousand events", ylabel="hours from event to label")
+    axes[1].set_ylim(bottom=0)
+    figure.savefig(path)
+    return path
+
+
 def _page(
     title: str, row: Mapping[str, Any], tasks: Sequence[str], settings: Mapping[str, str], pictures: Sequence[Path]
 ) -> str:
@@ -153,7 +172,7 @@ def _page(
         if any(value is not None for value in values):
             cells = "".join(f"<td>{'–' if value is None else f'{value:.5g}'}</td>" for value in values)
             lines.append(f"<tr><th>{html.escape(name)}</th>{cells}<td class=why>{html.escape(meaning)}</td></tr>")
-    costs = [(name, value) for name, value in row.items() if name.startswith("cost/")]
+    costs = [(name, value) for name, value in row.items() if name.startswith(("cost/", "labels/"))]
     facts = [*settings.items(), *((name, f"{value:,.4g}") for name, value in costs)]
     listed = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts

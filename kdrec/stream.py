@@ -95,7 +95,7 @@ def steps(events: int, batch: int) -> int:
     return -(-events // batch)
 
 
-def batches(stream: Stream, step: int, count: int, batch: int, limit: int) -> Batches:
+def batches(stream: Stream, step: int, count: int, batch: int, limit: int) -> tuple[Batches, np.ndarray]:
     """Read `count` batches from batch number `step` on.
 
     Batch s always holds events s B to (s + 1) B of the stream: a run that resumes at a step reads what it would have.
@@ -108,7 +108,7 @@ def batches(stream: Stream, step: int, count: int, batch: int, limit: int) -> Ba
         limit: events of the stream that are used; those after it are fillers.
 
     Returns:
-        T batches, of the same shape wherever in the stream they lie.
+        T batches, of the same shape wherever in the stream they lie, and the times `[n]` of the events in them, s.
     """
     start = step * batch
     found = stream.read(start, max(start, min((step + count) * batch, limit)))
@@ -120,7 +120,7 @@ def batches(stream: Stream, step: int, count: int, batch: int, limit: int) -> Ba
         return filled.reshape(count, batch, *column.shape[1:])
 
     valid = np.ones(present, np.float32)
-    return Batches(shape(found.ids), shape(found.numbers), shape(found.labels), shape(valid))
+    return Batches(shape(found.ids), shape(found.numbers), shape(found.labels), shape(valid)), found.time
 
 
 class Disorder(NamedTuple):

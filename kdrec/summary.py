@@ -3,13 +3,25 @@
 Legend: S seeds, W weights of which the first is 0, K tasks, G segments.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdrec import models
 from kdrec.metrics import Metrics, Sums, metrics
-from kdrec.train import Plan, Tally
+from kdrec.train import Plan
+
+
+class Tally(NamedTuple):
+    """Progressive sums.
+
+    Attributes:
+        labels: `[S]` of what teachers say, whether or not students get to know it.
+        student: `[S, W]`.
+    """
+
+    labels: Sums
+    student: Sums
 
 
 def by_learner(sums: Sums) -> Metrics:
@@ -108,18 +120,20 @@ def _shown(found: Metrics, index: tuple[int, ...]) -> dict[str, Any]:
     return {name: getattr(found, name)[(slice(None), *index)].mean(0).tolist() for name in names}
 
 
-def costs(plan: Plan, steps: int, batch: int) -> dict[str, float]:
+def costs(plan: Plan, steps: int, taught: int, batch: int) -> dict[str, float]:
     """The ledger of one teacher and one student.
 
     Args:
         plan: shapes.
         steps: of the students.
+        taught: steps of the teacher.
         batch: events a step.
 
     Returns:
         `cost/student/parameters` and `cost/teacher/parameters`; `cost/ratio`, multiplications of the teacher's dense
-        layers over the student's; `cost/student/gflop`, of the student's dense layers over its stream: a multiplication
-        is two operations, and the backward pass costs twice the forward one.
+        layers over the student's; `cost/student/gflop` and `cost/teacher/gflop`, of the dense layers over the stream of
+        each: a multiplication is two operations, the backward pass costs twice the forward one, and a teacher that
+        labels from a snapshot passes forward once more.
     """
     student, teacher = models.multiplications(plan.student), models.multiplications(plan.teacher)
     return {
@@ -127,4 +141,5 @@ def costs(plan: Plan, steps: int, batch: int) -> dict[str, float]:
         "cost/teacher/parameters": models.parameters(plan.teacher),
         "cost/ratio": teacher / student,
         "cost/student/gflop": 6e-9 * student * steps * batch,
+        "cost/teacher/gflop": 8e-9 * teacher * taught * batch,
     }

@@ -1,7 +1,8 @@
 """Online training in one pass: predict an event, label it, and only then learn from it.
 
 Legend: T steps of an interval, B events of a step, F and M columns, K tasks, S seeds, W distillation weights.
-Teachers carry a leading axis `[S]`, students `[S, W]`: all of them see the same batches in the same order.
+Teachers carry a leading axis `[S]`, students `[S, W]`: all of them see the same batches in the same order. Teacher
+labels go from `publish` to `follow` at once, or through a store (`kdrec.labels`): the programs are the same.
 """
 
 import functools
@@ -9,17 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from kdrec import distill, metrics, models
 from kdrec.distill import Labels, Method
 from kdrec.metrics import Sums
 from kdrec.models import Params, Spec
+from kdrec.optimiser import Learner, fresh, learn
 from kdrec.stream import Batches
 
 NEVER = 2**31 - 1  # steps between two snapshots of a teacher that is frozen
-ADAM = optax.scale_by_adam()  # the learning rate is traced, so it stays outside
 
 
 class Plan(NamedTuple):
@@ -45,63 +45,78 @@ class Plan(NamedTuple):
 
 
 class Knobs(NamedTuple):
-    """What is traced: any value runs in the same program.
+    """What is traced of the teacher's training: any value runs in the same program.
 
     Attributes:
-        student_rate: `[]` learning rate.
-        teacher_rate: `[]` learning rate.
-        refresh: `[]` int32, steps between two snapshots of the teacher; 1 is a continuous one.
-        start: `[]` int32, step at which the students start; the first snapshot is taken then.
-        publish: `[]` int32, step from which there are labels.
-        weights: `[W]` of the teacher's term; 0 is a student without a teacher.
-        temperature: `[]` that teacher logits are divided by.
-        slope: `[]` that teacher logits are multiplied by, as a fault put in on purpose; 1 is none.
-        shift: `[G]` added to the teacher logits of each segment, likewise; 0 is none.
+        rate: `[]` or `[S]` learning rate.
+        refresh: `[]` int32, steps between two snapshots that label; 1 is a continuous teacher.
+        start: `[]` int32, step at which the students start: up to there the teacher labels as it is, then from
+            snapshots of which the first is taken at this step.
+        slope: `[]` that its logits are multiplied by, as a fault put in on purpose; 1 is none.
+        shift: `[G]` added to its logits in each segment, likewise; 0 is none.
     """
 
-    student_rate: jax.Array
-    teacher_rate: jax.Array
+    rate: jax.Array
     refresh: jax.Array
     start: jax.Array
-    publish: jax.Array
-    weights: jax.Array
-    temperature: jax.Array
     slope: jax.Array
     shift: jax.Array
 
 
-class Learner(NamedTuple):
-    """Parameters and the state of their optimiser."""
-
-    params: Params
-    moments: Any
-
-
-class Pair(NamedTuple):
-    """Teacher, the snapshot of it that labels, and students."""
-
-    teacher: Learner
-    snapshot: Params
-    student: Learner
-
-
-class Tally(NamedTuple):
-    """Progressive sums of an interval.
+class Dose(NamedTuple):
+    """What is traced of the students' training.
 
     Attributes:
-        labels: `[S]` of the labels that the teacher publishes; before the students start, of its own predictions.
-        student: `[S, W]`.
+        rate: `[]` learning rate.
+        weights: `[W]` of the teacher's term; 0 is a student without a teacher.
+        temperature: `[]` that teacher logits are divided by.
     """
 
-    labels: Sums
-    student: Sums
+    rate: jax.Array
+    weights: jax.Array
+    temperature: jax.Array
 
 
-def init(key: jax.Array, plan: Plan, seeds: int, weights: int) -> Pair:
-    """Fresh teachers and students.
+class Teacher(NamedTuple):
+    """A teacher, and the snapshot of it that labels."""
 
-    A student's ranker is the same for each method and weight, and another for each seed: that makes differences paired.
-    Teachers draw from other keys than students.
+    learner: Learner
+    snapshot: Params
+
+
+class Said(NamedTuple):
+    """Teacher labels of an interval; 0 at steps that were not run.
+
+    Attributes:
+        logits: `[T, S, B, K]`.
+        hidden: `[T, S, B, J]` the trunk's output, J = 0 where the method does not learn from it.
+    """
+
+    logits: jax.Array
+    hidden: jax.Array
+
+
+def init_teachers(key: jax.Array, plan: Plan, seeds: int) -> Teacher:
+    """Fresh teachers, from other keys than students.
+
+    Args:
+        key: of the run.
+        plan: shapes.
+        seeds: S.
+
+    Returns:
+        Teachers `[S]` and their snapshots.
+    """
+
+    def one(key: jax.Array) -> Learner:
+        return fresh(models.init(key, plan.teacher))
+
+    learner = jax.vmap(one)(jax.random.split(jax.random.fold_in(key, 0), seeds))
+    return Teacher(learner, jax.tree.map(jnp.copy, learner.params))
+
+
+def init_students(key: jax.Array, plan: Plan, seeds: int, weights: int) -> Learner:
+    """Fresh students; a ranker is the same for each method and weight, and another for each seed: runs are paired.
 
     Args:
         key: of the run.
@@ -110,31 +125,15 @@ def init(key: jax.Array, plan: Plan, seeds: int, weights: int) -> Pair:
         weights: W.
 
     Returns:
-        Teachers, their snapshot, students.
+        Students `[S, W]`.
     """
-    teacher, student, extra = (jax.random.split(jax.random.fold_in(key, purpose), seeds) for purpose in range(3))
+    ranker, extra = (jax.random.split(jax.random.fold_in(key, purpose), seeds) for purpose in (1, 2))
 
     def one(ranker: jax.Array, beside: jax.Array) -> Learner:
-        params = {
-            "ranker": models.init(ranker, plan.student),
-            "extra": distill.init(beside, plan.method, plan.student, plan.teacher),
-        }
-        return Learner(params, ADAM.init(params))
+        extra = distill.init(beside, plan.method, plan.student, plan.teacher)
+        return fresh({"ranker": models.init(ranker, plan.student), "extra": extra})
 
-    def single(ranker: jax.Array) -> Learner:
-        params = models.init(ranker, plan.teacher)
-        return Learner(params, ADAM.init(params))
-
-    teachers = jax.vmap(single)(teacher)
-    students = jax.vmap(one)(student, extra)
-    students = jax.tree.map(lambda x: jnp.repeat(x[:, None], weights, axis=1), students)
-    return Pair(teachers, jax.tree.map(jnp.copy, teachers.params), students)
-
-
-def _learn(learner: Learner, gradient: Params, rate: jax.Array) -> Learner:
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-        updates, moments = ADAM.update(gradient, learner.moments)
-    return Learner(jax.tree.map(lambda p, u: p - rate * u, learner.params, updates), moments)
+    return jax.tree.map(lambda x: jnp.repeat(x[:, None], weights, axis=1), jax.vmap(one)(ranker, extra))
 
 
 def _teacher_step(spec: Spec, learner: Learner, batch: Batches, rate: jax.Array) -> tuple[Learner, jax.Array]:
@@ -146,7 +145,7 @@ def _teacher_step(spec: Spec, learner: Learner, batch: Batches, rate: jax.Array)
         return each.sum() / jnp.maximum(batch.valid.sum(), 1), logits
 
     gradient, logits = jax.grad(loss, has_aux=True)(learner.params)
-    return _learn(learner, gradient, rate), logits
+    return learn(learner, gradient, rate), logits
 
 
 def _student_step(
@@ -159,7 +158,7 @@ def _student_step(
         return distill.loss(plan.method, params["extra"], output, labels, weight), output.logits
 
     gradient, logits = jax.grad(loss, has_aux=True)(learner.params)
-    return _learn(learner, gradient, rate), logits
+    return learn(learner, gradient, rate), logits
 
 
 def label(plan: Plan, knobs: Knobs, snapshot: Params, batch: Batches) -> models.Output:
@@ -188,47 +187,17 @@ def _add(plan: Plan, sums: Sums, logits: jax.Array, batch: Batches) -> Sums:
     return add(sums, logits)
 
 
-def tally(plan: Plan, seeds: int, weights: int) -> Tally:
-    """Sums of no event, for S seeds and W weights."""
-    return Tally(_empty(plan, seeds), _empty(plan, seeds, weights))
-
-
-def alone(plan: Plan) -> Plan:
-    """The plan as far as teachers alone depend on it: runs that differ in their students share one program."""
-    return plan._replace(student=plan.teacher, method=Method("none", (True,) * plan.teacher.tasks, "", ""), request=0)
-
-
-def _empty(plan: Plan, *axes: int) -> Sums:
+def tally(plan: Plan, *axes: int) -> Sums:
+    """Sums of no event, with the leading axes of the learners."""
     sums = metrics.zeros(plan.student.tasks, plan.segments, plan.bins)
     return jax.tree.map(lambda x: jnp.zeros((*axes, *x.shape), x.dtype), sums)
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="teacher")
-def teach(
-    plan: Plan, rate: jax.Array, teacher: Learner, batches: Batches, first: jax.Array, last: jax.Array
-) -> tuple[Learner, Sums]:
-    """Train teachers alone over steps `first` to `last` of an interval.
-
-    Args:
-        plan: static; give `alone(plan)`, so that other students do not compile it anew.
-        rate: `[]` learning rate.
-        teacher: `[S]`; its buffers are given away.
-        batches: `[T, B, ...]`; B is the batch axis to spread over devices.
-        first: step of the interval.
-        last: the one after the last step.
-
-    Returns:
-        Teachers, and the sums `[S]` of what they predicted before each step.
-    """
-    seeds = axes_of(teacher)[0]
-    step = jax.vmap(functools.partial(_teacher_step, plan.teacher), (0, None, None))
-
-    def body(index: jax.Array, carry: tuple[Learner, Sums]) -> tuple[Learner, Sums]:
-        batch = Batches(*(column[index] for column in batches))
-        learner, logits = step(carry[0], batch, rate)
-        return learner, _add(plan, carry[1], logits, batch)
-
-    return lax.fori_loop(first, last, body, (teacher, _empty(plan, seeds)))
+def alone(plan: Plan) -> Plan:
+    """The plan as far as teachers depend on it: runs that differ in their students alone share one program."""
+    name = "hidden" if plan.method.name == "hidden" else "none"
+    method = Method(name, (True,) * plan.teacher.tasks, "", "")
+    return plan._replace(student=plan.teacher, method=method, request=0)
 
 
 def axes_of(learner: Learner) -> tuple[int, ...]:
@@ -236,60 +205,106 @@ def axes_of(learner: Learner) -> tuple[int, ...]:
     return learner.moments.count.shape
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="pair")
-def lockstep(
-    plan: Plan, knobs: Knobs, pair: Pair, batches: Batches, step: jax.Array, first: jax.Array, last: jax.Array
-) -> tuple[Pair, Tally, jax.Array]:
-    """Train teachers and students together over steps `first` to `last` of an interval.
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="teacher")
+def publish(
+    plan: Plan, knobs: Knobs, teacher: Teacher, batches: Batches, step: jax.Array, last: jax.Array
+) -> tuple[Teacher, Said, Sums]:
+    """Let teachers label an interval and learn from it.
 
-    At each step: the snapshot is taken if it is due, it labels the batch, the students predict and learn, the teachers
-    learn. So a label never depends on the outcome of its own event.
+    At each step: the snapshot is taken if it is due, it labels the batch, and only then the teacher learns. So a label
+    never depends on the outcome of its own event.
+
+    Args:
+        plan: static; give `alone(plan)`, so that other students do not compile it anew.
+        knobs: traced.
+        teacher: `[S]`; its buffers are given away.
+        batches: `[T, B, ...]`; B is the batch axis to spread over devices.
+        step: number in the stream of the interval's first step.
+        last: the step of the interval after the last one.
+
+    Returns:
+        Teachers; what they said; the sums `[S]` of it.
+    """
+    (seeds,) = axes_of(teacher.learner)
+    train = jax.vmap(functools.partial(_teacher_step, plan.teacher), (0, None, 0))
+    ask = jax.vmap(functools.partial(label, plan, knobs), (0, None))
+    rate = jnp.broadcast_to(knobs.rate, (seeds,))
+
+    def body(index: jax.Array, carry: tuple[Teacher, Said, Sums]) -> tuple[Teacher, Said, Sums]:
+        (learner, snapshot), kept, sums = carry
+        batch = Batches(*(column[index] for column in batches))
+        since = step + index - knobs.start
+        due = (since < 0) | (since % knobs.refresh == 0)
+        snapshot = lax.cond(due, lambda old, new: new, lambda old, new: old, snapshot, learner.params)  # noqa: ARG005
+        said = ask(snapshot, batch)
+        learner, _ = train(learner, batch, rate)
+        hidden = said.hidden.mean(2)[..., : kept.hidden.shape[-1]]
+        kept = Said(kept.logits.at[index].set(said.logits), kept.hidden.at[index].set(hidden))
+        return Teacher(learner, snapshot), kept, _add(plan, sums, said.logits, batch)
+
+    shape = (batches.ids.shape[0], seeds, batches.ids.shape[1])
+    wide = models.width(plan.teacher) if plan.method.name == "hidden" else 0
+    number = batches.labels.dtype
+    kept = Said(jnp.zeros((*shape, plan.teacher.tasks), number), jnp.zeros((*shape, wide), number))
+    return lax.fori_loop(0, last, body, (teacher, kept, tally(plan, seeds)))
+
+
+@functools.partial(jax.jit, static_argnames="plan", donate_argnames="student")
+def follow(
+    plan: Plan,
+    dose: Dose,
+    student: Learner,
+    batches: Batches,
+    said: Said,
+    present: jax.Array,
+    first: jax.Array,
+    last: jax.Array,
+) -> tuple[Learner, Sums]:
+    """Let students predict steps `first` to `last` of an interval and learn from outcomes and teacher labels.
 
     Args:
         plan: static.
-        knobs: traced.
-        pair: teachers, snapshot, students; their buffers are given away.
+        dose: traced.
+        student: `[S, W]`; its buffers are given away.
         batches: `[T, B, ...]`; B is the batch axis to spread over devices.
-        step: number in the stream of the interval's first step.
+        said: teacher labels of the interval.
+        present: `[T, S, B]` 1 where there is a teacher label; elsewhere the event teaches by its outcome alone.
         first: step of the interval.
         last: the one after the last step.
 
     Returns:
-        Teachers, snapshot and students; sums of the interval; `[T, S, B, K]` teacher labels, 0 where there was no step.
+        Students, and the sums `[S, W]` of what they predicted before each step.
     """
-    seeds, weights = axes_of(pair.student)
-    teacher_step = jax.vmap(functools.partial(_teacher_step, plan.teacher), (0, None, None))
 
-    def body(index: jax.Array, carry: tuple[Pair, Tally, jax.Array]) -> tuple[Pair, Tally, jax.Array]:
-        (teacher, snapshot, student), sums, kept = carry
-        batch = Batches(*(column[index] for column in batches))
-        due = (step + index - knobs.start) % knobs.refresh == 0
-        snapshot = lax.cond(due, lambda old, new: new, lambda old, new: old, snapshot, teacher.params)  # noqa: ARG005
-        said = jax.vmap(functools.partial(label, plan, knobs), (0, None))(snapshot, batch)
-        student, logits = _students(plan, knobs, student, batch, said, step + index >= knobs.publish)
-        teacher, _ = teacher_step(teacher, batch, knobs.teacher_rate)
-        sums = Tally(_add(plan, sums.labels, said.logits, batch), _add(plan, sums.student, logits, batch))
-        return Pair(teacher, snapshot, student), sums, kept.at[index].set(said.logits)
-
-    kept = jnp.zeros((batches.ids.shape[0], seeds, batches.ids.shape[1], plan.student.tasks), batches.labels.dtype)
-    return lax.fori_loop(first, last, body, (pair, tally(plan, seeds, weights), kept))
-
-
-def _students(
-    plan: Plan, knobs: Knobs, student: Learner, batch: Batches, said: models.Output, published: jax.Array
-) -> tuple[Learner, jax.Array]:
-    """One step of all students; also their logits `[S, W, B, K]` from before it."""
-
-    def one(learner: Learner, weight: jax.Array, said: models.Output) -> tuple[Learner, jax.Array]:
+    def one(learner: Learner, weight: jax.Array, batch: Batches, said: Said, present: jax.Array) -> Any:
         labels = Labels(
             hard=batch.labels,
-            soft=said.logits / knobs.temperature,
-            hidden=said.hidden.mean(1),
-            published=jnp.broadcast_to(published.astype(batch.valid.dtype), batch.valid.shape),
+            soft=said.logits / dose.temperature,
+            hidden=said.hidden,
+            published=present,
             valid=batch.valid,
             request=batch.ids[:, plan.request],
         )
-        return _student_step(plan, learner, batch, labels, weight, knobs.student_rate)
+        return _student_step(plan, learner, batch, labels, weight, dose.rate)
 
-    over_weights = jax.vmap(one, (0, 0, None))
-    return jax.vmap(over_weights, (0, None, 0))(student, knobs.weights, said)
+    every = jax.vmap(jax.vmap(one, (0, 0, None, None, None)), (0, None, None, 0, 0))
+
+    def body(index: jax.Array, carry: tuple[Learner, Sums]) -> tuple[Learner, Sums]:
+        batch = Batches(*(column[index] for column in batches))
+        labels = Said(said.logits[index], said.hidden[index])
+        learner, logits = every(carry[0], dose.weights, batch, labels, present[index])
+        return learner, _add(plan, carry[1], logits, batch)
+
+    return lax.fori_loop(first, last, body, (student, tally(plan, *axes_of(student))))
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def heard(plan: Plan, said: Said, present: jax.Array, batches: Batches) -> Sums:
+    """Sums `[S]` of teacher labels where there are any; the arguments are those of `follow`."""
+
+    def body(sums: Sums, step: Any) -> tuple[Sums, None]:
+        logits, present, batch = step
+        add = jax.vmap(lambda s, f, m: _add(plan, s, f, batch._replace(valid=batch.valid * m)))
+        return add(sums, logits, present), None
+
+    return lax.scan(body, tally(plan, present.shape[1]), (said.logits, present, batches))[0]

@@ -1,5 +1,7 @@
 """Rankers against their definitions in float64 NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,26 @@ import pytest
 from kdrec import models
 from tests.kdrec.worlds import spec, world
 
+init = jax.jit(models.init, static_argnums=1)
 
-@pytest.fixture(params=models.TRUNKS)
-def built(request, key):
+
+@functools.partial(jax.jit, static_argnums=1)
+def value_and_gradient(params, shape, ids, numbers):
+    """Logits, and the gradient of the sum of their squares."""
+
+    def loss(p):
+        logits = models.apply(p, shape, ids, numbers).logits
+        return (logits**2).sum(), logits
+
+    gradient, logits = jax.grad(loss, has_aux=True)(params)
+    return logits, gradient
+
+
+@pytest.fixture(params=models.TRUNKS, scope="module")
+def built(request):
+    key = jax.random.key(0)
     shape = spec(world(), request.param, numeric=2)
-    params = jax.jit(models.init, static_argnums=1)(key, shape)
+    params = init(key, shape)
     ids = jnp.asarray(world().read(0, 7).ids)
     numbers = jax.random.normal(jax.random.fold_in(key, 9), (7, 2))
     return shape, params, ids, numbers
@@ -61,7 +78,7 @@ def reference(shape, params, ids, numbers):
 def test_a_ranker_equals_its_definition(built):
     shape, params, ids, numbers = built
     params = jax.tree.map(lambda x: x + 0.1, params)  # biases start at zero, where a lost one would not be seen
-    logits = jax.jit(models.apply, static_argnums=1)(params, shape, ids, numbers).logits
+    logits, _ = value_and_gradient(params, shape, ids, numbers)
     np.testing.assert_allclose(logits, reference(shape, params, ids, numbers), rtol=2e-4, atol=2e-5)
 
 
@@ -74,12 +91,8 @@ def test_hidden_is_what_the_heads_read(built):
 
 def test_every_parameter_takes_part(built):
     shape, params, ids, numbers = built
-
-    def loss(p):
-        return (models.apply(p, shape, ids, numbers).logits ** 2).sum()
-
     params = jax.tree.map(lambda x: x + 0.05, params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value_and_gradient(params, shape, ids, numbers)[1]):
         assert np.any(leaf != 0), path
 
 
@@ -104,9 +117,10 @@ def test_seeds_by_vmap_are_seeds_one_by_one(built, key):
     def logits(each):
         return models.apply(models.init(each, shape), shape, ids, numbers).logits
 
-    together, alone = jax.jit(jax.vmap(logits))(keys), jax.jit(logits)
+    together = jax.jit(jax.vmap(logits))(keys)
     for number, each in enumerate(keys):
-        np.testing.assert_allclose(together[number], alone(each), rtol=1e-4, atol=1e-5)
+        alone, _ = value_and_gradient(init(each, shape), shape, ids, numbers)
+        np.testing.assert_allclose(together[number], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_misuse_says_what_is_allowed(key):

@@ -19,7 +19,7 @@ def columns(time, users=None, items=None):
 
 def test_batches_walk_the_stream_once_and_fill_up_the_end():
     s = columns(np.arange(23))
-    parts = [stream.batches(s, step, 2, 4, 23) for step in range(0, stream.steps(23, 4), 2)]
+    parts = [stream.batches(s, step, 2, 4, 23)[0] for step in range(0, stream.steps(23, 4), 2)]
     valid = np.concatenate([part.valid.ravel() for part in parts]).astype(bool)
     seen = np.concatenate([part.ids.reshape(-1, 2) for part in parts])[valid]
     assert seen[:, 0].tolist() == list(range(23))
@@ -27,10 +27,11 @@ def test_batches_walk_the_stream_once_and_fill_up_the_end():
 
 
 def test_a_limit_hides_the_events_after_it():
-    found = stream.batches(columns(np.arange(23)), 0, 3, 4, 10)
+    found, time = stream.batches(columns(np.arange(23)), 0, 3, 4, 10)
     assert found.valid.sum() == 10
     assert found.ids.max() == 9
-    beyond = stream.batches(columns(np.arange(23)), 3, 2, 4, 10)
+    beyond, none = stream.batches(columns(np.arange(23)), 3, 2, 4, 10)
+    assert (time.tolist(), none.tolist()) == (list(range(10)), [])
     assert beyond.valid.sum() == 0
 
 

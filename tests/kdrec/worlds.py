@@ -30,8 +30,10 @@ def plan(stream, name="auxiliary", trunk="mlp", **changes):
     return train.Plan(student, student.scaled(2), method(name), 2, 4, 0, 64)._replace(**changes)
 
 
-def knobs(weights=(0.0, 1.0), *, refresh=1, start=0, publish=0, slope=1.0, shift=0.0, temperature=1.0, rate=0.01):
-    numbers = [jnp.float32(rate), jnp.float32(rate)]
-    steps = [jnp.int32(refresh), jnp.int32(start), jnp.int32(publish)]
-    faults = [jnp.float32(temperature), jnp.float32(slope), jnp.full(4, shift, jnp.float32)]
-    return train.Knobs(*numbers, *steps, jnp.asarray(weights, jnp.float32), *faults)
+def knobs(*, refresh=1, start=0, slope=1.0, shift=0.0, rate=0.01):
+    faults = [jnp.float32(slope), jnp.full(4, shift, jnp.float32)]
+    return train.Knobs(jnp.float32(rate), jnp.int32(refresh), jnp.int32(start), *faults)
+
+
+def dose(*weights, temperature=1.0, rate=0.01):
+    return train.Dose(jnp.float32(rate), jnp.asarray(weights or (0.0, 1.0), jnp.float32), jnp.float32(temperature))
