@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    from faultloc import accuracy, localize, rankers
+    from faultloc import accuracy, exercise, localize, rankers
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -74,6 +74,29 @@ class Collection:
 
         bugs = corpus.load(self.name, self.path, self.limit)
         return accuracy.HeldOut(bugs, ranker.ranker(), resamples=statistics.resamples, level=statistics.level)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mutants:
+    """Synthetic bugs, made of an installed package that ships its tests."""
+
+    name: Literal["mutants"]
+    package: str
+    mutants: int = Field(ge=2)
+    limit: int | None = Field(gt=0)
+    seed: int
+    test_timeout: float = Field(gt=0)
+
+    @property
+    def count(self) -> int:
+        """How many mutants are made."""
+        return self.mutants if self.limit is None else min(self.mutants, 5 * self.limit)
+
+    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "exercise.Exercise":
+        """One interval for each mutant, one for what is learned from them."""
+        from faultloc import exercise
+
+        return exercise.Exercise(self, ranker.ranker(), display, statistics)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,6 +1,6 @@
 """Rank the lines of a program whose tests fail, with the reasons for their places."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,14 @@ class Ranking(NamedTuple):
     notes: tuple[str, ...]
 
 
-def rank(case: Case, ranker: Any, beside: Iterable[str], key: jax.Array, statistics: Statistics) -> Ranking:
+def rank(
+    case: Case,
+    ranker: Any,
+    beside: Iterable[str],
+    key: jax.Array,
+    statistics: Statistics,
+    bugs: Sequence[Any] = (),
+) -> Ranking:
     """Rank the lines of a program.
 
     Args:
@@ -97,6 +104,7 @@ def rank(case: Case, ranker: Any, beside: Iterable[str], key: jax.Array, statist
         beside: formulas shown for comparison.
         key: of the tests drawn anew for the intervals.
         statistics: number of draws and level of the intervals.
+        bugs: to learn from; none leaves that to the ranker.
 
     Raises:
         InputError: no test fails, or no failing test runs a line.
@@ -113,7 +121,7 @@ def rank(case: Case, ranker: Any, beside: Iterable[str], key: jax.Array, statist
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
     parsed, _ = tree.from_python({file: text for file, text in case.texts.items() if file.endswith(".py")})
     statements = _statements(parsed, given)
-    fitted = ranker.fit([], key)
+    fitted = ranker.fit(bugs, key)
     scores = fitted.scores(given, statements)
     bounds, notes = None, list(given.notes)
     if fitted.formula is not None:

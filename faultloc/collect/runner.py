@@ -16,7 +16,7 @@ from faultloc.io import InputError
 
 FAILURES = ("failed", "error", "timeout", "crash")
 CRASHES = 5  # sessions that are continued after one of them died
-_PLUGIN = "faultloc_lent_plugin"
+_LENT = "faultloc_lent"
 _NO_TESTS, _USAGE = 5, 4
 
 
@@ -88,7 +88,10 @@ def run(
             raise InputError(f"corpus.watch: {path} does not exist; name files or folders below {project}")
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
-        shutil.copy(Path(__file__).with_name("plugin.py"), Path(scratch) / f"{_PLUGIN}.py")
+        lent = Path(scratch) / _LENT
+        lent.mkdir()
+        for name in ("__init__.py", "plugin.py", "recorder.py"):
+            shutil.copy(Path(__file__).with_name(name), lent)
         records, notes = Path(scratch) / "records", []
         for _ in range(CRASHES):
             command = _command(python, scratch, watched or [project], arguments, test_timeout)
@@ -112,7 +115,7 @@ def _command(
     done = sorted({name for path in parts for entry in _entries(path) if (name := entry.get("test"))})
     skip = Path(scratch) / "done.txt"
     skip.write_text("\n".join(done), encoding="utf-8")
-    command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", _PLUGIN]
+    command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", f"{_LENT}.plugin"]
     # With a blank instead of =, pytest takes the folders for tests and looks for its rootdir above them.
     command += ["-q", "--continue-on-collection-errors", f"--faultloc={Path(scratch) / 'records'}"]
     command += [f"--faultloc-skip={skip}", *(f"--faultloc-source={path.resolve()}" for path in source)]
