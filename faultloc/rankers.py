@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from faultloc import corpus, features, formulas, learn, spectrum
+from faultloc import corpus, features, formulas, learn, models, spectrum
 from faultloc.io import InputError, Recording
 from faultloc.metrics import DECIMALS
+from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
 
@@ -79,8 +80,7 @@ class Posterior:
 
     def _example(self, bug: corpus.Bug) -> learn.Example:
         if bug.name not in self._known:
-            lines = features.describe(bug.recording, bug.statements())
-            self._known[bug.name] = learn.Example(lines, bug.faulty)
+            self._known[bug.name] = learn.Example(program(bug.recording, bug.statements()), bug.faulty)
         return self._known[bug.name]
 
 
@@ -89,24 +89,24 @@ class Fitted:
 
     probabilistic, formula = True, None
 
-    def __init__(self, model: learn.Model) -> None:
+    def __init__(self, model: models.Model) -> None:
         self.model = model
 
     def scores(self, recording: Recording, statements: Statements | None) -> np.ndarray:
         """`[L]` log-probability of the fault being at each line."""
-        return learn.log_posterior(self.model, self._lines(recording, statements))
+        return models.rank(self.model, self._program(recording, statements))
 
     def reasons(self, recording: Recording, statements: Statements | None) -> list[str]:
         """`[L]` the features that raise the log-odds of each line most above those of the average line."""
-        lines = self._lines(recording, statements)
-        gains = (lines.values - self.model.mean) / self.model.scale * self.model.weights
+        values = models.standardised(self.model, self._program(recording, statements))
+        gains = values * self.model.weights.mean(0)
         best = np.argsort(-gains, axis=1)[:, :3]
         return [
             ", ".join(f"{features.NAMES[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
             for chosen, gain in zip(best, gains, strict=True)
         ]
 
-    def _lines(self, recording: Recording, statements: Statements | None) -> features.Lines:
+    def _program(self, recording: Recording, statements: Statements | None) -> Program:
         if statements is None:
             raise InputError("ranker: learns from syntax trees, which this corpus does not have; rank by a formula")
-        return features.describe(recording, statements)
+        return program(recording, statements)
