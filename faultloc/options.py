@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 STRICT = ConfigDict(extra="forbid")
 
 
+def few(mutants: int, limit: int | None) -> int:
+    """How many mutants are made: five for each unit of a limit."""
+    return mutants if limit is None else min(mutants, 5 * limit)
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Statistics:
     """What is computed beside the figures."""
@@ -50,14 +55,21 @@ class Posterior:
     inside_first: Literal[False]
     ridge: float = Field(gt=0)
     steps: int = Field(gt=0)
-    train: Literal["bugsinpy", "sir"]
+    held_out: bool
+    train: Literal["bugsinpy", "sir", "mutants"] | None
     train_path: str | None
+    model: str | None
+    mutants: int = Field(gt=0)
+    limit: int | None = Field(gt=0)
 
     def ranker(self) -> "rankers.Posterior":
         """What gives lines their scores."""
         from faultloc import rankers
 
-        return rankers.Posterior(ridge=self.ridge, steps=self.steps, train=self.train, train_path=self.train_path)
+        return rankers.Posterior(
+            ridge=self.ridge, steps=self.steps, held_out=self.held_out, train=self.train, train_path=self.train_path,
+            model=self.model, name=self.name, mutants=few(self.mutants, self.limit),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -90,7 +102,7 @@ class Mutants:
     @property
     def count(self) -> int:
         """How many mutants are made."""
-        return self.mutants if self.limit is None else min(self.mutants, 5 * self.limit)
+        return few(self.mutants, self.limit)
 
     def source(self, ranker: Any, statistics: Statistics, display: Display) -> "exercise.Exercise":
         """One interval for each mutant, one for what is learned from them."""
