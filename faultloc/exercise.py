@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from faultloc import metrics, synthetic
+from faultloc import metrics, synthetic, triage
 from faultloc.accuracy import HeldOut, figures
 from faultloc.corpus import Bug
 from faultloc.io import InputError
-from faultloc.options import Display, Mutants, Statistics
+from faultloc.options import Display, Mutants, Statistics, Task
 from faultloc.rankers import Formula
 from faultloc.ranking import Case, Ranking, rank
 
@@ -48,10 +48,14 @@ class Exercise:
         ranker: see `faultloc.rankers`.
         display: what is shown.
         statistics: of the intervals.
+        task: what is known of the bug that is shown, and whether more is asked for.
     """
 
-    def __init__(self, options: Mutants, ranker: Any, display: Display, statistics: Statistics) -> None:
+    def __init__(
+        self, options: Mutants, ranker: Any, display: Display, statistics: Statistics, task: Task
+    ) -> None:  # fmt: skip
         self._options, self._ranker, self._display, self._statistics = options, ranker, display, statistics
+        self._task = task
         self._ranking: Ranking | None = None
         self._scored: HeldOut | None = None
         self._rows: dict[str, dict[str, float]] = {}
@@ -133,18 +137,16 @@ class Exercise:
             failures,
         )
         others = [other for other in bugs if other.program != bug.program]
-        return rank(case, self._ranker, self._display.beside, key, self._statistics, others)
+        found = rank(case, self._ranker, self._display.beside, key, self._statistics, others)
+        return triage.start(found, self._task.clean, self._task.buggy)
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:
         """Print how the rankers compare and the list of the typical bug; write the pages."""
-        from faultloc import report
-
         if self._ranking is None or self._scored is None:
             return
         self._scored.report(rows, folder)
-        report.write(self._ranking, folder, top=self._display.top, context=self._display.context)
         print("\n".join(self._summary()))
-        report.show(self._ranking, top=self._display.top, context=self._display.context)
+        triage.finish(self._ranking, folder, self._display, self._task)
 
     def _summary(self) -> list[str]:
         assert self._scored is not None

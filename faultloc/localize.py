@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from faultloc import tree
+from faultloc import tree, triage
 from faultloc.collect import runner
 from faultloc.io import InputError, read, read_text, recording
-from faultloc.options import Display, Project, Spectrum, Statistics
+from faultloc.options import Display, Project, Spectrum, Statistics, Task
 from faultloc.ranking import Case, Ranking, rank
 
 
@@ -98,10 +98,14 @@ class Localizer:
         ranker: what scores.
         display: what is shown.
         statistics: of the intervals.
+        task: what is known, and whether more is asked for.
     """
 
-    def __init__(self, gather: Callable[[], Case], ranker: Any, display: Display, statistics: Statistics) -> None:
+    def __init__(
+        self, gather: Callable[[], Case], ranker: Any, display: Display, statistics: Statistics, task: Task
+    ) -> None:
         self._gather, self._ranker, self._display, self._statistics = gather, ranker, display, statistics
+        self._task = task
         self._ranking: Ranking | None = None
 
     def __len__(self) -> int:
@@ -121,7 +125,8 @@ class Localizer:
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Gather and rank; the row says how much there was."""
         case = self._gather()
-        found = self._ranking = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        found = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)
         best = found.suspects[0]
         row = {
             "case": case.title,
@@ -134,9 +139,6 @@ class Localizer:
         return totals, row
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:  # noqa: ARG002
-        """Print the list and write the pages."""
-        from faultloc import report
-
+        """Print the list, go through it if that is the task, and write the pages."""
         if self._ranking is not None:
-            report.write(self._ranking, folder, top=self._display.top, context=self._display.context)
-            report.show(self._ranking, top=self._display.top, context=self._display.context)
+            triage.finish(self._ranking, folder, self._display, self._task)

@@ -34,6 +34,15 @@ class Display:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Task:
+    """What is done with a ranked program, and what is known of it before."""
+
+    name: Literal["rank", "triage"]
+    clean: tuple[str, ...]
+    buggy: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Formula:
     """A suspiciousness formula; a name in `faultloc.formulas`."""
 
@@ -80,7 +89,7 @@ class Collection:
     path: str | None
     limit: int | None = Field(gt=0)
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "accuracy.HeldOut":  # noqa: ARG002
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "accuracy.HeldOut":  # noqa: ARG002
         """One interval for each program that is held out."""
         from faultloc import accuracy, corpus
 
@@ -104,11 +113,11 @@ class Mutants:
         """How many mutants are made."""
         return few(self.mutants, self.limit)
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "exercise.Exercise":
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "exercise.Exercise":
         """One interval for each mutant, one for what is learned from them."""
         from faultloc import exercise
 
-        return exercise.Exercise(self, ranker.ranker(), display, statistics)
+        return exercise.Exercise(self, ranker.ranker(), display, statistics, task)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -123,11 +132,11 @@ class Project:
     test_timeout: float | None = Field(gt=0)
     timeout: float | None = Field(gt=0)
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "localize.Localizer":
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
         """One interval: run the tests, rank the lines."""
         from faultloc import localize
 
-        return localize.Localizer(lambda: localize.from_project(self), ranker.ranker(), display, statistics)
+        return localize.Localizer(lambda: localize.from_project(self), ranker.ranker(), display, statistics, task)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -138,8 +147,8 @@ class Spectrum:
     outcomes: str | None
     root: str
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "localize.Localizer":
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
         """One interval: read it, rank the lines."""
         from faultloc import localize
 
-        return localize.Localizer(lambda: localize.from_spectrum(self), ranker.ranker(), display, statistics)
+        return localize.Localizer(lambda: localize.from_spectrum(self), ranker.ranker(), display, statistics, task)

@@ -6,7 +6,7 @@ statements)`, `[L]` what else speaks for each line; and `probabilistic`, whether
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,15 @@ class Fitted:
 
     def scores(self, recording: Recording, statements: Statements | None) -> np.ndarray:
         """`[L]` log-probability of the fault being at each line."""
+        return self.scorer(recording, statements)((), ())
+
+    def scorer(
+        self, recording: Recording, statements: Statements | None
+    ) -> Callable[[tuple[int, ...], tuple[int, ...]], np.ndarray]:
+        """`scores` as a function of the lines that are known to be clean and to be buggy, described once for all."""
         given = self.program(recording, statements)
-        return models.rank(self.model(given), given)
+        model = self.model(given)
+        return lambda clean, buggy: models.rank(model, given, clean=clean, buggy=buggy)
 
     def reasons(self, recording: Recording, statements: Statements | None) -> list[str]:
         """`[L]` the features that raise the log-odds of each line most above those of the average line."""

@@ -15,7 +15,7 @@ from tests.faultloc.test_corpus import COVERED, TREE, spectrum_file
 
 GROUPS = {
     group: sorted(path.stem for path in (CONFIGS / "faultloc" / group).glob("*.yaml"))
-    for group in ("corpus", "ranker", "table")
+    for group in ("corpus", "ranker", "table", "task")
 }
 
 
