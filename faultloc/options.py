@@ -140,6 +140,24 @@ class Project:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class CProgram:
+    """A C program of the user, built for gcov, some of whose tests fail."""
+
+    path: str
+    tests: str
+    build: str | None
+    watch: tuple[str, ...]
+    gcov: str
+    test_timeout: float = Field(gt=0)
+
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
+        """One interval: build, run the tests, rank the lines."""
+        from faultloc import localize
+
+        return localize.Localizer(lambda: localize.from_c(self), ranker.ranker(), display, statistics, task)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Spectrum:
     """A spectrum that another tool left."""
 

@@ -102,4 +102,5 @@ def test_every_table_sweeps_over_what_exists_and_shows_what_is_measured(table, d
 
 
 def test_no_option_is_left_untried():
-    assert set(GROUPS["corpus"]) == {"bugsinpy", "mutants", "project", "quixbugs", "sir", "spectrum"}
+    assert set(GROUPS["corpus"]) == {"bugsinpy", "c", "mutants", "project", "quixbugs", "sir", "spectrum"}
+    assert set(GROUPS["task"]) == {"rank", "triage"}
