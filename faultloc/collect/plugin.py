@@ -7,6 +7,7 @@ Every process writes a file of its own, `FOLDER/<process>.jsonl`, one JSON objec
 was recorded survives a crash:
 
     {"start": test}                                                a test begins
+    {"ran": [file, line]}                                          a line of a test that may not live to its end
     {"test": test, "outcome": ..., "lines": {file: [line, ...]}}   it ended; also "seconds", "message"
     {"imports": {file: [line, ...]}}                               lines outside functions, or run outside any test
     {"broken": name, "message": ...}                               a file of tests that could not be collected
@@ -34,6 +35,9 @@ def pytest_addoption(parser):
         "--faultloc-source", metavar="PATH", action="append", default=[], help="what to watch; default: the rootdir"
     )
     group.addoption("--faultloc-timeout", metavar="S", type=float, default=None, help="time limit of one test, seconds")
+    group.addoption(
+        "--faultloc-fragile", metavar="FILE", default=None, help="file of tests whose lines are written one by one"
+    )
     group.addoption("--faultloc-skip", metavar="FILE", default=None, help="file of tests not to run, one name a line")
 
 
@@ -48,21 +52,24 @@ def pytest_configure(config):
         return
     os.makedirs(folder, exist_ok=True)
     sources = [os.path.abspath(path) for path in config.getoption("faultloc_source")] or [str(config.rootpath)]
-    skip = config.getoption("faultloc_skip")
-    skipped = set()
-    if skip is not None:
-        with open(skip, encoding="utf-8") as file:
-            skipped = set(file.read().splitlines())
-    config.pluginmanager.register(Collector(folder, sources, config.getoption("faultloc_timeout"), skipped))
+    named = [_names(config.getoption(option)) for option in ("faultloc_skip", "faultloc_fragile")]
+    config.pluginmanager.register(Collector(folder, sources, config.getoption("faultloc_timeout"), *named))
+
+
+def _names(path):
+    if path is None:
+        return set()
+    with open(path, encoding="utf-8") as file:
+        return set(file.read().splitlines())
 
 
 class Collector:
     """Writes down what the recorder saw, test by test."""
 
-    def __init__(self, folder, sources, timeout, skipped):
+    def __init__(self, folder, sources, timeout, skipped, fragile):
         self.recorder = recorder(Program(sources))
         self.path = os.path.join(folder, f"{time.time_ns()}-{os.getpid()}.jsonl")
-        self.timeout, self.skipped = timeout, skipped
+        self.timeout, self.skipped, self.fragile = timeout, skipped, fragile
         self.timed_out, self.reports = False, []
         self.recorder.start()
 
@@ -89,7 +96,10 @@ class Collector:
         self.reports, self.timed_out = [], False
         start = time.perf_counter()
         self.recorder.begin()
+        if item.nodeid in self.fragile:
+            self.recorder.tell(lambda path, line: self.write({"ran": [path, line]}))
         yield
+        self.recorder.tell(None)
         lines = self.recorder.finish()
         failed = next((report for report in self.reports if report.failed), None)
         entry = {"test": item.nodeid, "outcome": self.outcome(), "seconds": time.perf_counter() - start, "lines": lines}

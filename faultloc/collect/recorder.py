@@ -75,6 +75,22 @@ class Recorder:
         """A line runs."""
         (self.active if code.co_flags & OPTIMIZED else self.outside).add((code.co_filename, line))
 
+    def tell(self, say):
+        """Until the test ends, say each new line at once, for a test that may not live to its end; None stops."""
+        self.__dict__.pop("hit", None)
+        if say is None:
+            return
+        hit = self.hit
+
+        def aloud(code, line):
+            hit(code, line)
+            if code.co_flags & OPTIMIZED and (key := (code.co_filename, line)) not in told:
+                told.add(key)
+                say(self.program.path(code.co_filename), line)
+
+        told: set = set()
+        self.hit = aloud
+
     def _by_file(self, hits):
         files: dict = {}
         for filename, line in hits:
