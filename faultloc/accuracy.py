@@ -148,6 +148,12 @@ class HeldOut:
         (folder / "curve.json").write_text(json.dumps({"examined": at, "found": curves}, indent=1), encoding="utf-8")
 
 
+def figures(bugs: Sequence[Bug], ranker: Formula) -> dict[str, float]:
+    """Mean figures of a formula, which learns nothing, over bugs."""
+    bands = np.array([metrics.band(_scores(ranker, ranker, bug), bug.faulty) for bug in bugs], np.float64)
+    return _places(bands)
+
+
 def _scores(ranker: Any, fitted: Any, bug: Bug) -> np.ndarray:
     return fitted.scores(bug.recording, bug.statements() if ranker.needs_tree else None)
 
@@ -162,13 +168,18 @@ def _skipped(table: np.ndarray, ties: metrics.Ties) -> np.ndarray:
 
 def _figures(totals: Totals) -> dict[str, float]:
     """Means over bugs."""
-    found = _bands(totals.bands)
-    row: dict[str, float] = {f"fs/{ties}": float(_skipped(totals.bands, ties).mean()) for ties in metrics.TIES}
-    row |= {f"top/{n}": float(np.mean([metrics.top(entry, n) for entry in found])) for n in TOPS}
-    row["mfr"] = float(np.mean([metrics.first_rank(entry) for entry in found]))
+    row = _places(totals.bands)
     row["mar"], row["map"] = float(totals.rank.mean()), float(totals.precision.mean())
-    row["wasted"] = float(np.mean([metrics.wasted_effort(entry) for entry in found]))
+    row["wasted"] = float(np.mean([metrics.wasted_effort(entry) for entry in _bands(totals.bands)]))
     if not np.isnan(totals.surprise).any():
         row["nll"] = float(totals.surprise.mean())
         row |= {f"mass/{n}": float(mass) for n, mass in zip(MASSES, totals.mass.mean(0), strict=True)}
     return row
+
+
+def _places(bands: np.ndarray) -> dict[str, float]:
+    """How far down the fault stands, on the mean."""
+    found = _bands(bands)
+    row: dict[str, float] = {f"fs/{ties}": float(_skipped(bands, ties).mean()) for ties in metrics.TIES}
+    row |= {f"top/{n}": float(np.mean([metrics.top(entry, n) for entry in found])) for n in TOPS}
+    return row | {"mfr": float(np.mean([metrics.first_rank(entry) for entry in found]))}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from faultloc.options import Display, Statistics
+from faultloc.options import Display, Statistics, Task
 
 
 class State(NamedTuple):
@@ -24,19 +24,20 @@ class State(NamedTuple):
 class Localization:
     """Ranks the lines of programs.
 
-    `corpus` is an option with a method `source(ranker, statistics, display)`. A source has a length, `totals()` before
-    the first interval, `score(index, totals, key=, place=) -> (totals, row)` and `report(rows, folder)`.
+    `corpus` is an option with a method `source(ranker, statistics, display, task)`. A source has a length, `totals()`
+    before the first interval, `score(index, totals, key=, place=) -> (totals, row)` and `report(rows, folder)`.
     """
 
     corpus: Any
     ranker: Any
     statistics: Statistics
     display: Display
+    task: Task
 
     @cached_property
     def source(self) -> Any:
         """What is ranked."""
-        return self.corpus.source(self.ranker, self.statistics, self.display)
+        return self.corpus.source(self.ranker, self.statistics, self.display, self.task)
 
     def length(self) -> int:
         """Number of intervals: programs held out, or the one that is ranked."""

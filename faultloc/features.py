@@ -16,19 +16,22 @@ RANKED = ("ochiai", "op2", "tarantula")
 DEEPEST = 12
 # Kinds of nodes that are counted where they start on the line, by their names in Python and in C.
 COUNTED = {
-    "calls": {"Call", "call_expression"},
-    "names": {"Name", "Attribute", "identifier", "field_identifier", "field_expression"},
-    "constants": {"Constant", "Num", "NameConstant", "number_literal", "char_literal", "true", "false", "null"},
+    "calls": {"Call", "call_expression", "method_invocation", "object_creation_expression"},
+    "names": {"Name", "Attribute", "identifier", "field_identifier", "field_expression", "field_access"},
+    "constants": {
+        "Constant", "Num", "NameConstant", "number_literal", "char_literal", "true", "false", "null",
+        "decimal_integer_literal",
+    },
     "operators": {
         "Compare", "BoolOp", "BinOp", "UnaryOp", "IfExp", "binary_expression", "unary_expression",
-        "conditional_expression",
+        "conditional_expression", "ternary_expression",
     },
     "assignments": {
         "Assign", "AugAssign", "AnnAssign", "NamedExpr", "assignment_expression", "update_expression",
-        "init_declarator",
+        "init_declarator", "variable_declarator",
     },
     "strings": {"Str", "JoinedStr", "FormattedValue", "string_literal", "concatenated_string"},
-    "subscripts": {"Subscript", "subscript_expression", "pointer_expression"},
+    "subscripts": {"Subscript", "subscript_expression", "pointer_expression", "array_access"},
 }  # fmt: skip
 NAMES = (
     *(f"log rank by {name}" for name in RANKED),

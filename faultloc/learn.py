@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from faultloc.features import Lines
+from faultloc import models
+from faultloc.programs import Program
 
 PAIRWISE = 10.0
 SMALLEST = 4096
@@ -23,25 +24,15 @@ TOLERANCE = 1e-6  # relative, of the loss: below it lie the rounding errors of f
 
 
 class Example(NamedTuple):
-    """One bug to learn from."""
-
-    lines: Lines
-    faulty: np.ndarray
-
-
-class Model(NamedTuple):
-    """What was learned.
+    """One bug to learn from.
 
     Attributes:
-        weights: `[F]` of the standardised features.
-        offsets: by kind of statement; a kind that was not seen has none.
-        mean, scale: `[F]` of the features of the training lines.
+        program: with its coverage.
+        faulty: indices of its faulty lines.
     """
 
-    weights: np.ndarray
-    offsets: dict[str, float]
-    mean: np.ndarray
-    scale: np.ndarray
+    program: Program
+    faulty: np.ndarray
 
 
 class _Batch(NamedTuple):
@@ -55,7 +46,7 @@ class _Batch(NamedTuple):
     size: jax.Array
 
 
-def fit(examples: Sequence[Example], *, ridge: float = 10.0, steps: int = 100) -> Model:
+def fit(examples: Sequence[Example], *, ridge: float = 10.0, steps: int = 100) -> models.Model:
     """Learn the model of a collection, every bug counting alike.
 
     Minimises
@@ -79,10 +70,10 @@ def fit(examples: Sequence[Example], *, ridge: float = 10.0, steps: int = 100) -
 
     if not examples:
         raise ValueError("no bug to learn from; give at least one whose faulty lines are known")
-    stacked = np.concatenate([example.lines.values for example in examples])
+    stacked = np.concatenate([example.program.values for example in examples])
     mean, scale = stacked.mean(0), stacked.std(0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    kinds = sorted({symbol for example in examples for symbol in example.lines.symbols})
+    kinds = sorted({symbol for example in examples for symbol in example.program.kinds})
     batch = _batch(examples, (stacked - mean) / scale, {kind: i for i, kind in enumerate(kinds)})
     features, offsets = stacked.shape[1], _bucket(len(kinds), 64)
 
@@ -95,19 +86,7 @@ def fit(examples: Sequence[Example], *, ridge: float = 10.0, steps: int = 100) -
         value, np.zeros(features + offsets), jac=True, method="L-BFGS-B", options={"maxiter": steps, "ftol": TOLERANCE}
     )
     learned = found.x[features : features + len(kinds)]
-    return Model(found.x[:features], dict(zip(kinds, map(float, learned), strict=True)), mean, scale)
-
-
-def log_odds(model: Model, lines: Lines) -> np.ndarray:
-    """`[L]` o of every line of a program."""
-    offsets = np.array([model.offsets.get(symbol, 0.0) for symbol in lines.symbols])
-    return (lines.values - model.mean) / model.scale @ model.weights + offsets
-
-
-def log_posterior(model: Model, lines: Lines) -> np.ndarray:
-    """`[L]` log-probability that the one fault of the program is at each line."""
-    odds = log_odds(model, lines)
-    return odds - np.logaddexp.reduce(odds)
+    return models.linear(examples[0].program.language, tuple(kinds), mean, scale, found.x[:features], learned)
 
 
 def _bucket(size: int, smallest: int) -> int:
@@ -117,13 +96,13 @@ def _bucket(size: int, smallest: int) -> int:
 
 
 def _batch(examples: Sequence[Example], values: np.ndarray, number: dict[str, int]) -> _Batch:
-    sizes = np.array([len(example.lines.values) for example in examples])
+    sizes = np.array([len(example.program.owner) for example in examples])
     lines, bugs = _bucket(int(sizes.sum()), SMALLEST), _bucket(len(examples) + 1, 16)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     kind, bug, faulty = np.zeros(lines, np.int32), np.full(lines, bugs - 1, np.int32), np.zeros(lines, bool)
     for i, (example, start) in enumerate(zip(examples, starts, strict=True)):
         stop = start + sizes[i]
-        kind[start:stop] = [number[symbol] for symbol in example.lines.symbols]
+        kind[start:stop] = [number[symbol] for symbol in example.program.kinds]
         bug[start:stop] = i
         faulty[start + example.faulty] = True
     padded = np.zeros((lines, values.shape[1]), np.float32)

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from faultloc import tree
-from faultloc.collect import runner
+from faultloc import tree, triage
+from faultloc.collect import gcov, runner
 from faultloc.io import InputError, read, read_text, recording
-from faultloc.options import Display, Project, Spectrum, Statistics
+from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
 from faultloc.ranking import Case, Ranking, rank
 
 
@@ -30,16 +30,40 @@ def from_project(options: Project) -> Case:
         test_timeout=options.test_timeout,
         timeout=options.timeout,
     )
+    return _case(session, root, every=options.imports == "every")
+
+
+def from_c(options: CProgram) -> Case:
+    """Build a C program and run its tests.
+
+    Raises:
+        InputError: it does not build, has no test, or none of them runs a line of it.
+    """
+    root = Path(options.path).resolve()
+    built = gcov.run(
+        root, tests=options.tests, build=options.build, gcov=options.gcov, test_timeout=options.test_timeout
+    )
+    universe = gcov.watched(options.watch, built.universe, root)
+    return _case(built.session, root, {_relative(file, root): lines for file, lines in universe.items()})
+
+
+def _case(
+    session: runner.Session, root: Path, universe: dict[str, list[int]] | None = None, *, every: bool = False
+) -> Case:
+    """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
     known = [test for test in session.tests if test.outcome != "skipped" and (test.lines or test.outcome == "passed")]
     blind = [test.name for test in session.tests if test.outcome in runner.FAILURES and not test.lines]
     notes = list(session.notes)
     if blind:
         notes.append(f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0]}")
-    everywhere = session.imports if options.imports == "every" else {}
+    everywhere = session.imports if every else {}
     hits = {test.name: _pairs(test.lines, root) | _pairs(everywhere, root) for test in known}
-    seen = {_relative(file, root) for test in session.tests for file in test.lines}
-    seen |= {_relative(file, root) for file in session.imports}
-    texts, universe = _sources(sorted(seen), root, notes)
+    if universe is None:
+        seen = {_relative(file, root) for test in session.tests for file in test.lines}
+        seen |= {_relative(file, root) for file in session.imports}
+        texts, universe = _sources(sorted(seen), root, notes)
+    else:
+        texts = {file: text for file in universe if (text := read_text(root / file)) is not None}
     whole = recording(hits, {t.name: t.outcome in runner.FAILURES for t in known}, tuple(notes), universe)
     outcomes = dict(Counter(test.outcome for test in session.tests))
     failures = tuple((test.name, test.message) for test in session.tests if test.outcome in runner.FAILURES)
@@ -98,10 +122,14 @@ class Localizer:
         ranker: what scores.
         display: what is shown.
         statistics: of the intervals.
+        task: what is known, and whether more is asked for.
     """
 
-    def __init__(self, gather: Callable[[], Case], ranker: Any, display: Display, statistics: Statistics) -> None:
+    def __init__(
+        self, gather: Callable[[], Case], ranker: Any, display: Display, statistics: Statistics, task: Task
+    ) -> None:
         self._gather, self._ranker, self._display, self._statistics = gather, ranker, display, statistics
+        self._task = task
         self._ranking: Ranking | None = None
 
     def __len__(self) -> int:
@@ -121,7 +149,8 @@ class Localizer:
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Gather and rank; the row says how much there was."""
         case = self._gather()
-        found = self._ranking = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        found = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)
         best = found.suspects[0]
         row = {
             "case": case.title,
@@ -134,9 +163,6 @@ class Localizer:
         return totals, row
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:  # noqa: ARG002
-        """Print the list and write the pages."""
-        from faultloc import report
-
+        """Print the list, go through it if that is the task, and write the pages."""
         if self._ranking is not None:
-            report.write(self._ranking, folder, top=self._display.top, context=self._display.context)
-            report.show(self._ranking, top=self._display.top, context=self._display.context)
+            triage.finish(self._ranking, folder, self._display, self._task)

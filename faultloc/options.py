@@ -6,9 +6,14 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    from faultloc import accuracy, localize, rankers
+    from faultloc import accuracy, exercise, localize, rankers
 
 STRICT = ConfigDict(extra="forbid")
+
+
+def few(mutants: int, limit: int | None) -> int:
+    """How many mutants are made: five for each unit of a limit."""
+    return mutants if limit is None else min(mutants, 5 * limit)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,6 +31,15 @@ class Display:
     top: int = Field(gt=0)
     context: int = Field(ge=0)
     beside: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Task:
+    """What is done with a ranked program, and what is known of it before."""
+
+    name: Literal["rank", "triage"]
+    clean: tuple[str, ...]
+    buggy: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,14 +64,21 @@ class Posterior:
     inside_first: Literal[False]
     ridge: float = Field(gt=0)
     steps: int = Field(gt=0)
-    train: Literal["bugsinpy", "sir"]
+    held_out: bool
+    train: Literal["bugsinpy", "sir", "mutants"] | None
     train_path: str | None
+    model: str | None
+    mutants: int = Field(gt=0)
+    limit: int | None = Field(gt=0)
 
     def ranker(self) -> "rankers.Posterior":
         """What gives lines their scores."""
         from faultloc import rankers
 
-        return rankers.Posterior(ridge=self.ridge, steps=self.steps, train=self.train, train_path=self.train_path)
+        return rankers.Posterior(
+            ridge=self.ridge, steps=self.steps, held_out=self.held_out, train=self.train, train_path=self.train_path,
+            model=self.model, name=self.name, mutants=few(self.mutants, self.limit),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,12 +89,35 @@ class Collection:
     path: str | None
     limit: int | None = Field(gt=0)
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "accuracy.HeldOut":  # noqa: ARG002
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "accuracy.HeldOut":  # noqa: ARG002
         """One interval for each program that is held out."""
         from faultloc import accuracy, corpus
 
         bugs = corpus.load(self.name, self.path, self.limit)
         return accuracy.HeldOut(bugs, ranker.ranker(), resamples=statistics.resamples, level=statistics.level)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mutants:
+    """Synthetic bugs, made of an installed package that ships its tests."""
+
+    name: Literal["mutants"]
+    package: str
+    mutants: int = Field(ge=2)
+    limit: int | None = Field(gt=0)
+    seed: int
+    test_timeout: float = Field(gt=0)
+
+    @property
+    def count(self) -> int:
+        """How many mutants are made."""
+        return few(self.mutants, self.limit)
+
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "exercise.Exercise":
+        """One interval for each mutant, one for what is learned from them."""
+        from faultloc import exercise
+
+        return exercise.Exercise(self, ranker.ranker(), display, statistics, task)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -88,11 +132,29 @@ class Project:
     test_timeout: float | None = Field(gt=0)
     timeout: float | None = Field(gt=0)
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "localize.Localizer":
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
         """One interval: run the tests, rank the lines."""
         from faultloc import localize
 
-        return localize.Localizer(lambda: localize.from_project(self), ranker.ranker(), display, statistics)
+        return localize.Localizer(lambda: localize.from_project(self), ranker.ranker(), display, statistics, task)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CProgram:
+    """A C program of the user, built for gcov, some of whose tests fail."""
+
+    path: str
+    tests: str
+    build: str | None
+    watch: tuple[str, ...]
+    gcov: str
+    test_timeout: float = Field(gt=0)
+
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
+        """One interval: build, run the tests, rank the lines."""
+        from faultloc import localize
+
+        return localize.Localizer(lambda: localize.from_c(self), ranker.ranker(), display, statistics, task)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -103,8 +165,8 @@ class Spectrum:
     outcomes: str | None
     root: str
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> "localize.Localizer":
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> "localize.Localizer":
         """One interval: read it, rank the lines."""
         from faultloc import localize
 
-        return localize.Localizer(lambda: localize.from_spectrum(self), ranker.ranker(), display, statistics)
+        return localize.Localizer(lambda: localize.from_spectrum(self), ranker.ranker(), display, statistics, task)

@@ -5,15 +5,21 @@ statements)`, `[L]`, higher is more suspicious; `formula`, where the scores are 
 statements)`, `[L]` what else speaks for each line; and `probabilistic`, whether the scores are log-probabilities.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from faultloc import corpus, features, formulas, learn, spectrum
+from faultloc import corpus, features, formulas, learn, models, spectrum, synthetic
 from faultloc.io import InputError, Recording
 from faultloc.metrics import DECIMALS
+from faultloc.programs import Program, program
 from faultloc.tree import Statements
+
+WEIGHTS = Path(__file__).with_name("weights")
+MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
 
 class Formula:
@@ -62,51 +68,113 @@ class Posterior:
     Args:
         ridge: penalty of weights and offsets.
         steps: of the optimiser at most.
-        train: collection to learn from where no bug is given.
-        train_path: its folder; None looks under QUARTET_DATA.
+        held_out: learn from the bugs that `fit` is given, where it is given some.
+        train: else from this collection, or from `mutants` of toolz; None takes a saved model.
+        train_path: folder of the collection; None looks under QUARTET_DATA.
+        model: file of a saved model; None takes the one that ships for the language of the program.
+        mutants: how many to learn from.
+        name: under which it stands in tables.
     """
 
-    name, needs_tree = "posterior", True
+    needs_tree = True
 
-    def __init__(self, *, ridge: float, steps: int, train: str, train_path: str | None) -> None:
-        self._ridge, self._steps, self._train, self._path = ridge, steps, train, train_path
+    def __init__(
+        self,
+        *,
+        ridge: float,
+        steps: int,
+        held_out: bool = True,
+        train: str | None = None,
+        train_path: str | None = None,
+        model: str | None = None,
+        mutants: int = 120,
+        name: str = "posterior",
+    ) -> None:
+        self.name, self._ridge, self._steps, self._held_out = name, ridge, steps, held_out
+        self._train, self._path, self._model, self._mutants = train, train_path, model, mutants
         self._known: dict[str, learn.Example] = {}
 
     def fit(self, bugs: Sequence[corpus.Bug], key: Any) -> "Fitted":  # noqa: ARG002
         """Learn from bugs; the optimum is the only one there is in practice, so nothing is random."""
-        bugs = bugs or corpus.load(self._train, self._path)
-        return Fitted(learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps))
+        if bugs and self._held_out:
+            return Fitted(self._learned(bugs))
+        if self._train is not None:
+            return Fitted(_trained(self._train, self._path, self._mutants, self._ridge, self._steps))
+        return Fitted(None if self._model is None else models.load(self._model))
+
+    def _learned(self, bugs: Sequence[corpus.Bug]) -> models.Model:
+        return learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps)
 
     def _example(self, bug: corpus.Bug) -> learn.Example:
         if bug.name not in self._known:
-            lines = features.describe(bug.recording, bug.statements())
-            self._known[bug.name] = learn.Example(lines, bug.faulty)
+            self._known[bug.name] = learn.Example(program(bug.recording, bug.statements()), bug.faulty)
         return self._known[bug.name]
 
 
+@functools.lru_cache(maxsize=2)
+def _trained(collection: str, path: str | None, mutants: int, ridge: float, steps: int) -> models.Model:
+    """A model of a whole collection; the folds and cells of a sweep share it."""
+    package, seed, limit = MUTANTS
+    made = collection == "mutants"
+    bugs = synthetic.bugs(package, mutants, seed, limit) if made else corpus.load(collection, path)
+    examples = [learn.Example(program(bug.recording, bug.statements()), bug.faulty) for bug in bugs]
+    return learn.fit(examples, ridge=ridge, steps=steps)
+
+
+@functools.lru_cache(maxsize=4)
+def shipped(language: str) -> models.Model:
+    """The model that comes with the package; made by `scripts/weights.py`.
+
+    Raises:
+        InputError: there is none of this language.
+    """
+    path = WEIGHTS / f"{language}.npz"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.npz")))
+        raise InputError(
+            f"ranker.model: no model of {language} comes with this package (there are {known}); name one, or rank by a "
+            "formula such as ranker=ochiai"
+        )
+    return models.load(path)
+
+
 class Fitted:
-    """A learned posterior."""
+    """A learned posterior; None stands for the model that ships."""
 
     probabilistic, formula = True, None
 
-    def __init__(self, model: learn.Model) -> None:
-        self.model = model
+    def __init__(self, model: models.Model | None) -> None:
+        self._model = model
+
+    def model(self, given: Program) -> models.Model:
+        """The model that ranks a program."""
+        return shipped(given.language) if self._model is None else self._model
 
     def scores(self, recording: Recording, statements: Statements | None) -> np.ndarray:
         """`[L]` log-probability of the fault being at each line."""
-        return learn.log_posterior(self.model, self._lines(recording, statements))
+        return self.scorer(recording, statements)((), ())
+
+    def scorer(
+        self, recording: Recording, statements: Statements | None
+    ) -> Callable[[tuple[int, ...], tuple[int, ...]], np.ndarray]:
+        """`scores` as a function of the lines that are known to be clean and to be buggy, described once for all."""
+        given = self.program(recording, statements)
+        model = self.model(given)
+        return lambda clean, buggy: models.rank(model, given, clean=clean, buggy=buggy)
 
     def reasons(self, recording: Recording, statements: Statements | None) -> list[str]:
         """`[L]` the features that raise the log-odds of each line most above those of the average line."""
-        lines = self._lines(recording, statements)
-        gains = (lines.values - self.model.mean) / self.model.scale * self.model.weights
+        given = self.program(recording, statements)
+        model = self.model(given)
+        gains = models.standardised(model, given) * model.weights.mean(0)
         best = np.argsort(-gains, axis=1)[:, :3]
         return [
             ", ".join(f"{features.NAMES[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
             for chosen, gain in zip(best, gains, strict=True)
         ]
 
-    def _lines(self, recording: Recording, statements: Statements | None) -> features.Lines:
+    def program(self, recording: Recording, statements: Statements | None) -> Program:
+        """A program as the model sees it."""
         if statements is None:
             raise InputError("ranker: learns from syntax trees, which this corpus does not have; rank by a formula")
-        return features.describe(recording, statements)
+        return program(recording, statements)

@@ -9,12 +9,13 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from faultloc.ranking import Ranking, Suspect
+from faultloc.ranking import Ranking, Suspect, place
 from faultloc.sarif import sarif
 
 SHADES = (196, 202, 208, 214, 220)  # of a terminal with 256 colours, from the most suspicious on
@@ -72,14 +73,19 @@ def _whole(found: Ranking, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "lines": found.case.recording.spectrum.size,
         "failures": [{"test": name, "message": message} for name, message in found.case.failures],
         "notes": list(found.notes),
+        "fault_sets": [{"lines": describe(places), "log_probability": score} for places, score in found.sets],
         "suspects": rows,
     }
 
 
+def colourful() -> bool:
+    """Whether the terminal shows colours and the user wants them."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
 def show(found: Ranking, *, top: int, context: int) -> None:
     """Print the first suspects with their source; arguments as in `write`."""
-    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print("\n".join(listing(found, top=top, context=context, colours=colours)))
+    print("\n".join(listing(found, top=top, context=context, colours=colourful())))
 
 
 def listing(found: Ranking, *, top: int, context: int, colours: bool) -> list[str]:
@@ -91,11 +97,29 @@ def listing(found: Ranking, *, top: int, context: int, colours: bool) -> list[st
     if len(case.failures) > 5:
         lines.append(f"  and {len(case.failures) - 5} more")
     lines += [f"  note: {note}" for note in found.notes]
+    return lines + suspects(found, top=top, context=context, colours=colours)
+
+
+def suspects(found: Ranking, *, top: int, context: int, colours: bool) -> list[str]:
+    """The first suspects, what is known of others, and the sets of faults where no single one explains the failures."""
+    lines, given = [], found.case.recording
+    for word, known in (("clean", found.clean), ("buggy", found.buggy)):
+        if known:
+            named = ", ".join("{}:{}".format(*place(given, index)) for index in known)
+            lines.append(f"  known to be {word}: {named}")
     shown: set[tuple[str, int]] = set()
     for suspect in found.suspects[:top]:
         lines += ["", _head(suspect, colours)]
         lines += _context(suspect, found, context, shown, colours)
+    if found.sets and len(found.sets[0][0]) > 1:
+        lines += ["", "no single line explains every failing test; together do, best first:"]
+        lines += [f"  {describe(places)}  probability {math.exp(score):.2g}" for places, score in found.sets]
     return lines
+
+
+def describe(places: Iterable[tuple[str, int]]) -> str:
+    """The places of a set of faults."""
+    return " + ".join(f"{file}:{line}" for file, line in places)
 
 
 def _head(suspect: Suspect, colours: bool) -> str:
@@ -158,6 +182,7 @@ def _page(found: Ranking, top: int, context: int) -> str:
         files=_files(found),
         columns=[found.ranker, *found.beside],
         worth=worth,
+        sets=[(describe(places), math.exp(score)) for places, score in found.sets],
         warmth=lambda rank: round(float(heat(rank, found.case.recording.spectrum.size)), 3),
     )
 

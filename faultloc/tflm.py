@@ -1,22 +1,23 @@
 """Exact inference in a tractable fault localization model: a distribution over the statements of a program.
 
 Legend: N statements of one program or of many, K latent subclasses, R relations (which kind of statement stands under
-which), C chunks of W statements.
+which), C chunks of W statements, `...` axes of independent models or programs of one shape, which come last.
 
 Every statement n has a subclass z_n. The subclass of a root has the distribution `prior`, that of any other statement
 depends on its parent's through the table of its relation; what is seen at the statement depends on z_n alone:
 
     P(z, seen) = prod_roots prior(z_n) prod_others table_r(n)(z_parent, z_n) prod_n exp(evidence_n(z_n))
 
-Messages go up the trees once, a whole level at a time, so the cost is linear in N; every posterior is a derivative of
-the logarithm of the total, which one reverse pass gives for all statements together. Tables are shared and gathered,
-never written out per statement.
+Messages go up the trees once, a whole level at a time, so the cost is linear in N; posteriors are derivatives of the
+logarithm of the total, and come from one pass down. Derivatives are passes of their own: that of `log_total` is the
+pass down, that of `subclasses` both passes along a tangent. Nothing is kept but N K numbers, so that programs of
+hundreds of thousands of statements need no checkpointing. Tables are shared and gathered, never written out.
 
 Source: reconstruction of the model of Nath, Domingos 2016, from its abstract; the single-fault posterior is ours.
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,8 @@ class Tables(NamedTuple):
     """Log-probabilities that statements share.
 
     Attributes:
-        prior: `[K]` of the subclass of a root.
-        table: `[R, K, K]` of a statement's subclass, last axis, given its parent's.
+        prior: `[K, ...]` of the subclass of a root.
+        table: `[R, K, K, ...]` of a statement's subclass, third axis, given its parent's.
     """
 
     prior: jax.Array
@@ -67,13 +68,13 @@ def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
     size = len(parent)
     if (parent >= np.arange(size)).any() or (parent < -1).any():
         raise ValueError("parent must hold -1 or an earlier statement for each; sort the statements in preorder")
-    depth = np.zeros(size, np.int64)
-    for node in range(size):
-        depth[node] = 0 if parent[node] < 0 else depth[parent[node]] + 1
+    depth = depths(parent)
+    order = np.argsort(-depth, kind="stable")
+    bounds = np.flatnonzero(np.diff(depth[order], prepend=-1, append=-1))
     chunks = []
-    for level in range(int(depth.max(initial=0)), 0, -1):
-        members = np.flatnonzero(depth == level)
-        chunks += [members[start : start + width] for start in range(0, len(members), width)]
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        if depth[order[start]] > 0:
+            chunks += [order[first : min(first + width, stop)] for first in range(start, stop, width)]
     count = 1 << max(len(chunks) - 1, 0).bit_length()
     node = np.full((count, width), size, np.int32)
     receiver = np.full((count, width), size, np.int32)
@@ -82,7 +83,18 @@ def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
     return Schedule(jnp.asarray(node), jnp.asarray(receiver), jnp.asarray(parent < 0))
 
 
-@functools.partial(jax.jit, static_argnames="semiring")
+def depths(parent: np.ndarray) -> np.ndarray:
+    """`[N]` number of statements around each, by doubling the distance that a pointer jumps."""
+    depth, up = (parent >= 0).astype(np.int64), parent.copy()
+    while True:
+        moving = np.flatnonzero(up >= 0)
+        if not len(moving):
+            return depth
+        at = up[moving]
+        depth[moving] += depth[at]
+        up[moving] = up[at]
+
+
 def log_total(
     order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, *, semiring: Semiring = "sum"
 ) -> jax.Array:
@@ -95,58 +107,145 @@ def log_total(
         order: see `schedule`.
         tables: shared log-probabilities.
         relation: `[N]` row of the table that leads to each statement; that of a root is not used.
-        evidence: `[N, K]` log-probability of what is seen at each statement given its subclass.
+        evidence: `[N, K, ...]` log-probability of what is seen at each statement given its subclass.
         semiring: "sum" adds over subclasses; "max" takes the most probable ones, and then the derivative with respect
             to `evidence` marks them.
 
     Returns:
-        `[]`.
+        `[...]`.
     """
-    fold = jax.nn.logsumexp if semiring == "sum" else jnp.max
-    # One row more receives what the padding of the chunks sends.
-    padded = jnp.concatenate([evidence, jnp.zeros_like(evidence[:1])])
-    rows = jnp.concatenate([relation, jnp.zeros_like(relation[:1])])
+    return _total(semiring, order, relation, tables, evidence)
 
-    def send(beta: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        node, parent = chunk
-        message = fold(tables.table[rows[node]] + beta[node][:, None, :], axis=-1)
-        message = jnp.where((node < evidence.shape[0])[:, None], message, 0)
-        return beta.at[parent].add(message), None
 
-    beta, _ = lax.scan(send, padded, (order.node, order.parent))
-    totals = fold(tables.prior[None, :] + beta[:-1], axis=-1)
-    return jnp.where(order.root, totals, 0).sum()
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.jit, static_argnums=0)
+def _total(
+    semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
+) -> jax.Array:  # fmt: skip
+    beta, _ = _up(semiring, order, relation, tables, evidence)
+    return _sum_of_roots(semiring, order, tables, beta)
+
+
+def _total_forward(semiring: Semiring, *given: Any) -> tuple[jax.Array, tuple[Any, ...]]:
+    return _total(semiring, *given), given
+
+
+def _total_backward(semiring: Semiring, given: tuple[Any, ...], slope: jax.Array) -> tuple[Any, ...]:
+    found, counts = _moments(semiring, *given)
+    scaled = jax.tree.map(lambda each: each * jnp.expand_dims(slope, range(each.ndim - slope.ndim)), (counts, found))
+    return None, None, *scaled
+
+
+_total.defvjp(_total_forward, _total_backward)
 
 
 def subclasses(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array) -> jax.Array:
-    """`[N, K]` posterior of every statement's subclass: the derivative of `log_total` with respect to `evidence`."""
-    return _by_evidence(order, tables, relation, evidence, "sum")
+    """`[N, K, ...]` posterior of every statement's subclass: the derivative of `log_total` by `evidence`."""
+    return _subclasses(order, relation, tables, evidence)
+
+
+@jax.custom_vjp
+def _subclasses(order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array) -> jax.Array:
+    return _moments("sum", order, relation, tables, evidence)[0]
+
+
+def _subclasses_forward(*given: Any) -> tuple[jax.Array, tuple[Any, ...]]:
+    return _subclasses(*given), given
+
+
+def _subclasses_backward(given: tuple[Any, ...], slope: jax.Array) -> tuple[Any, ...]:
+    # Second derivatives of log_total are symmetric: the transpose is the tangent of its gradient.
+    order, relation, tables, evidence = given
+    along = functools.partial(_moments, "sum", order, relation, tables)
+    _, (found, counts) = jax.jvp(along, (evidence,), (slope,))
+    return None, None, counts, found
+
+
+_subclasses.defvjp(_subclasses_forward, _subclasses_backward)
 
 
 def most_probable(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array) -> jax.Array:
-    """`[N]` subclasses that are most probable together; where several are, one for each statement of one of them."""
-    return _by_evidence(order, tables, relation, evidence, "max").argmax(-1)
+    """`[N, ...]` subclasses that are most probable together; where several assignments are, one of them."""
+    return _moments("max", order, relation, tables, evidence)[0].argmax(1)
 
 
 def expected_counts(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array) -> Tables:
     """How often each entry of the tables is expected to have been used: what the M-step of soft EM normalises."""
-    return _by_tables(order, tables, relation, evidence)
+    return _moments("sum", order, relation, tables, evidence)[1]
 
 
-@functools.partial(jax.jit, static_argnames="semiring")
-def _by_evidence(
-    order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, semiring: Semiring
-) -> jax.Array:
-    return jax.grad(lambda seen: log_total(order, tables, relation, seen, semiring=semiring))(evidence)
+def posteriors(
+    order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, *, semiring: Semiring = "sum"
+) -> tuple[jax.Array, Tables]:
+    """The results of `subclasses` and `expected_counts` together; with "max" those of the most probable assignment."""
+    return _moments(semiring, order, relation, tables, evidence)
 
 
-@jax.jit
-def _by_tables(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array) -> Tables:
-    return jax.grad(lambda given: log_total(order, given, relation, evidence))(tables)
+@functools.partial(jax.jit, static_argnums=0)
+def _moments(
+    semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
+) -> tuple[jax.Array, Tables]:
+    """Both passes: gradients of `log_total` by evidence and by tables."""
+    beta, messages = _up(semiring, order, relation, tables, evidence)
+    top = tables.prior[None] + beta[:-1]
+    at_roots = jnp.where(_leading(order.root, top), _shares(semiring, top, 1), 0)
+    rows = _padded(relation)
+
+    def receive(found: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        node, parent, message = chunk
+        joint = tables.table[rows[node]] + beta[node][:, None]
+        pairs = found[parent][:, :, None] * _shares(semiring, joint, 2, message)
+        return found.at[node].set(pairs.sum(1)), pairs
+
+    found, pairs = lax.scan(receive, _padded(at_roots), (order.node, order.parent, messages), reverse=True)
+    used = jnp.zeros_like(tables.table).at[rows[order.node]].add(pairs)
+    return found[:-1], Tables(at_roots.sum(0), used)
+
+
+def _up(
+    semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`[N + 1, K, ...]` beta with one more row for what the padding sends, and `[C, W, K, ...]` messages."""
+    rows = _padded(relation)
+
+    def send(beta: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        node, parent = chunk
+        message = _fold(semiring, tables.table[rows[node]] + beta[node][:, None], 2)
+        message = jnp.where(_leading(node < evidence.shape[0], message), message, 0)
+        return beta.at[parent].add(message), message
+
+    return lax.scan(send, _padded(evidence), (order.node, order.parent))
+
+
+def _sum_of_roots(semiring: Semiring, order: Schedule, tables: Tables, beta: jax.Array) -> jax.Array:
+    totals = _fold(semiring, tables.prior[None] + beta[:-1], 1)
+    return jnp.where(_leading(order.root, totals), totals, 0).sum(0)
+
+
+def _fold(semiring: Semiring, values: jax.Array, axis: int) -> jax.Array:
+    return values.max(axis) if semiring == "max" else jax.nn.logsumexp(values, axis=axis)
+
+
+def _shares(semiring: Semiring, values: jax.Array, axis: int, total: jax.Array | None = None) -> jax.Array:
+    """How a total divides among what was added up, or a one for the first of the largest."""
+    if semiring == "max":
+        return jax.nn.one_hot(values.argmax(axis), values.shape[axis], axis=axis, dtype=values.dtype)
+    total = _fold(semiring, values, axis) if total is None else total
+    # Where everything is impossible the shares are zeros, not NaN.
+    return jnp.exp(values - jnp.expand_dims(jnp.where(jnp.isfinite(total), total, 0), axis))
+
+
+def _padded(values: jax.Array) -> jax.Array:
+    return jnp.concatenate([values, jnp.zeros_like(values[:1])])
+
+
+def _leading(mask: jax.Array, like: jax.Array) -> jax.Array:
+    """Give `[n]` the rank of `like`, along its first axis."""
+    return mask.reshape(mask.shape + (1,) * (like.ndim - 1))
 
 
 def buggy(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, odds: jax.Array) -> jax.Array:
-    """`[N]` probability that each statement is buggy, any number of them being so.
+    """`[N, ...]` probability that each statement is buggy, any number of them being so.
 
     A statement of subclass k is buggy with probability sigmoid(odds_n(k)), independently given the subclasses.
 
@@ -155,15 +254,15 @@ def buggy(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Ar
         tables: likewise.
         relation: likewise.
         evidence: likewise.
-        odds: `[N, K]` log-odds of a bug; -inf where there cannot be one.
+        odds: `[N, K, ...]` log-odds of a bug; -inf where there cannot be one.
     """
-    return (subclasses(order, tables, relation, evidence) * jax.nn.sigmoid(odds)).sum(-1)
+    return (subclasses(order, tables, relation, evidence) * jax.nn.sigmoid(odds)).sum(1)
 
 
 def single_fault(
     order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, odds: jax.Array
 ) -> jax.Array:
-    """`[N]` log-probability that the bug is at each statement, exactly one statement of the program being buggy.
+    """`[N, ...]` log-probability that the bug is at each statement, exactly one statement of the program being buggy.
 
     With Q0_n(k) the posterior of z_n when every statement is clean, P(n) is proportional to sum_k Q0_n(k) exp
     odds_n(k); this is the derivative of `log_total` with respect to the log-indicator of a bug at the clean point.
@@ -173,8 +272,40 @@ def single_fault(
         tables: likewise.
         relation: likewise.
         evidence: likewise.
-        odds: `[N, K]` log-odds of a bug; -inf where there cannot be one.
+        odds: `[N, K, ...]` log-odds of a bug; -inf where there cannot be one.
     """
     clean = evidence - jax.nn.softplus(odds)
-    with_bug = jax.nn.logsumexp(odds, axis=-1, b=subclasses(order, tables, relation, clean))
-    return with_bug - jax.nn.logsumexp(with_bug)
+    with_bug = jax.nn.logsumexp(odds, axis=1, b=subclasses(order, tables, relation, clean))
+    return with_bug - jax.nn.logsumexp(with_bug, axis=0, keepdims=True)
+
+
+def posterior(
+    parent: np.ndarray, tables: Tables, relation: np.ndarray, evidence: np.ndarray, odds: np.ndarray
+) -> np.ndarray:
+    """`[N]` of `single_fault` for one program on the host.
+
+    The number of statements is rounded up to a power of two, so that programs of similar size share a compiled pass.
+
+    Args:
+        parent: `[N]` see `schedule`.
+        tables: arrays of the host or of a device.
+        relation: `[N]`.
+        evidence: `[N, K]`.
+        odds: `[N, K]`.
+    """
+    size = len(parent)
+    fill = bucket(size) - size
+    tables = Tables(*(jnp.asarray(each, jnp.float32) for each in tables))
+    order = schedule(np.pad(parent, (0, fill), constant_values=-1))
+    rows = jnp.asarray(np.pad(relation, (0, fill)), jnp.int32)
+    seen = jnp.asarray(np.pad(evidence, ((0, fill), (0, 0))), jnp.float32)
+    chances = jnp.asarray(np.pad(odds, ((0, fill), (0, 0)), constant_values=-np.inf), jnp.float32)
+    return np.asarray(_single_fault(order, tables, rows, seen, chances))[:size]
+
+
+_single_fault = jax.jit(single_fault)
+
+
+def bucket(size: int, smallest: int = WIDTH) -> int:
+    """The next power of two, at least `smallest`."""
+    return max(smallest, 1 << max(size - 1, 0).bit_length())

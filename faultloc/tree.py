@@ -5,7 +5,7 @@ Legend: N nodes in preorder, S statement nodes, L executable lines.
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,14 +20,26 @@ C_STATEMENTS = frozenset(
         "translation_unit",
     }
 )  # fmt: skip
-FUNCTIONS = frozenset({"FunctionDef", "AsyncFunctionDef", "function_definition"})
+JAVA_STATEMENTS = frozenset(
+    {
+        "program", "class_declaration", "method_declaration", "constructor_declaration",
+        "local_variable_declaration", "explicit_constructor_invocation", "catch_clause",
+    }
+)  # fmt: skip
+STATEMENTS = PYTHON_STATEMENTS | C_STATEMENTS | JAVA_STATEMENTS
+FUNCTIONS = frozenset(
+    {
+        "FunctionDef", "AsyncFunctionDef", "function_definition", "method_declaration", "constructor_declaration",
+    }
+)  # fmt: skip
 # A first child of these kinds says nothing about what a statement does.
 PLAIN = frozenset(
     {
         "arguments", "Name", "alias", "identifier", "type_identifier", "primitive_type", "compound_statement",
-        "parenthesized_expression",
+        "parenthesized_expression", "modifiers", "integral_type", "void_type", "formal_parameters", "block",
     }
 )  # fmt: skip
+Level = Literal["statement", "typed", "full"]
 
 
 class Tree(NamedTuple):
@@ -145,13 +157,11 @@ def _walk(root: ast.AST, file: int, types: dict[str, int], nodes: list[tuple[int
 
 
 def is_statement(name: str) -> bool:
-    """Whether a node type is a statement of Python or of C."""
-    return name in PYTHON_STATEMENTS or name in C_STATEMENTS or (
-        name.endswith("_statement") and name != "compound_statement"
-    )  # fmt: skip
+    """Whether a node type is a statement of Python, C or Java."""
+    return name in STATEMENTS or (name.endswith("_statement") and name != "compound_statement")
 
 
-def statements(tree: Tree, files: np.ndarray, lines: np.ndarray) -> Statements:
+def statements(tree: Tree, files: np.ndarray, lines: np.ndarray, level: Level = "typed") -> Statements:
     """Reduce a tree to its statements and give each executable line to one.
 
     Subtrees without an executable line are left out; in a circuit they send the message one, so this changes nothing.
@@ -160,11 +170,13 @@ def statements(tree: Tree, files: np.ndarray, lines: np.ndarray) -> Statements:
         tree: of the whole program.
         files: `[L]` index into `tree.files`.
         lines: `[L]` numbers, ascending within a file; a file's lines stand together.
+        level: what is kept: "statement" keeps statements by their type, "typed" adds the type of the first
+            informative child to it, "full" keeps every node that leads to a line.
 
     Raises:
         ValueError: a file has lines but no tree.
     """
-    chosen = np.array([is_statement(name) for name in tree.names], bool)[tree.symbol]
+    chosen = np.array([level == "full" or is_statement(name) for name in tree.names], bool)[tree.symbol]
     chosen[tree.parent < 0] = True
     enclosing = _nearest(tree.parent, chosen)
     owner, continued = _owners(tree, chosen, files, lines)
@@ -176,7 +188,7 @@ def statements(tree: Tree, files: np.ndarray, lines: np.ndarray) -> Statements:
     needed = _with_ancestors(np.unique(owner), enclosing)
     number = np.full(len(tree.symbol), -1, np.int64)
     number[needed] = np.arange(len(needed))
-    symbols = _symbols(tree, needed)
+    symbols = _symbols(tree, needed) if level == "typed" else [tree.names[n] for n in tree.symbol[needed]]
     parents = np.where(enclosing[needed] < 0, -1, number[enclosing[needed]])
     leaves = np.flatnonzero(continued)
     owners = number[owner]

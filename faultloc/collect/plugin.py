@@ -1,32 +1,30 @@
 """pytest plugin: with `--faultloc FOLDER`, record which lines of the program each test runs.
 
-This file stands alone on pytest and the standard library, so that it can be lent to the interpreter of any project.
+This file and `recorder.py` stand alone on pytest and the standard library, so that they can be lent to the interpreter
+of any project.
 
 Every process writes a file of its own, `FOLDER/<process>.jsonl`, one JSON object a line, flushed at once, so that what
 was recorded survives a crash:
 
     {"start": test}                                                a test begins
+    {"ran": [file, line]}                                          a line of a test that may not live to its end
     {"test": test, "outcome": ..., "lines": {file: [line, ...]}}   it ended; also "seconds", "message"
     {"imports": {file: [line, ...]}}                               lines outside functions, or run outside any test
     {"broken": name, "message": ...}                               a file of tests that could not be collected
     {"end": exit status}                                           the session ended by itself
 
 Outcomes: passed | failed | error (in a fixture) | skipped (also expected failures) | timeout.
-
-Python 3.12 and later are watched by `sys.monitoring`, where a line costs once a test, earlier ones by `sys.settrace`.
 """
 
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from typing import Any
 
 import pytest
 
-OPTIMIZED = 1  # flag of code that is the body of a function, not of a module or a class
+from .recorder import Program, recorder
 
 
 def pytest_addoption(parser):
@@ -37,6 +35,9 @@ def pytest_addoption(parser):
         "--faultloc-source", metavar="PATH", action="append", default=[], help="what to watch; default: the rootdir"
     )
     group.addoption("--faultloc-timeout", metavar="S", type=float, default=None, help="time limit of one test, seconds")
+    group.addoption(
+        "--faultloc-fragile", metavar="FILE", default=None, help="file of tests whose lines are written one by one"
+    )
     group.addoption("--faultloc-skip", metavar="FILE", default=None, help="file of tests not to run, one name a line")
 
 
@@ -51,21 +52,24 @@ def pytest_configure(config):
         return
     os.makedirs(folder, exist_ok=True)
     sources = [os.path.abspath(path) for path in config.getoption("faultloc_source")] or [str(config.rootpath)]
-    skip = config.getoption("faultloc_skip")
-    skipped = set()
-    if skip is not None:
-        with open(skip, encoding="utf-8") as file:
-            skipped = set(file.read().splitlines())
-    config.pluginmanager.register(Collector(folder, sources, config.getoption("faultloc_timeout"), skipped))
+    named = [_names(config.getoption(option)) for option in ("faultloc_skip", "faultloc_fragile")]
+    config.pluginmanager.register(Collector(folder, sources, config.getoption("faultloc_timeout"), *named))
+
+
+def _names(path):
+    if path is None:
+        return set()
+    with open(path, encoding="utf-8") as file:
+        return set(file.read().splitlines())
 
 
 class Collector:
     """Writes down what the recorder saw, test by test."""
 
-    def __init__(self, folder, sources, timeout, skipped):
-        self.recorder = (Monitor if hasattr(sys, "monitoring") else Tracer)(Program(sources))
+    def __init__(self, folder, sources, timeout, skipped, fragile):
+        self.recorder = recorder(Program(sources))
         self.path = os.path.join(folder, f"{time.time_ns()}-{os.getpid()}.jsonl")
-        self.timeout, self.skipped = timeout, skipped
+        self.timeout, self.skipped, self.fragile = timeout, skipped, fragile
         self.timed_out, self.reports = False, []
         self.recorder.start()
 
@@ -92,7 +96,10 @@ class Collector:
         self.reports, self.timed_out = [], False
         start = time.perf_counter()
         self.recorder.begin()
+        if item.nodeid in self.fragile:
+            self.recorder.tell(lambda path, line: self.write({"ran": [path, line]}))
         yield
+        self.recorder.tell(None)
         lines = self.recorder.finish()
         failed = next((report for report in self.reports if report.failed), None)
         entry = {"test": item.nodeid, "outcome": self.outcome(), "seconds": time.perf_counter() - start, "lines": lines}
@@ -162,136 +169,3 @@ def _message(report):
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # A test says what failed first, a file that cannot be collected last.
     return (lines[0] if crash is not None else lines[-1])[:300] if lines else ""
-
-
-class Program:
-    """Knows which files belong to the program: those under its sources but tests, environments and generated code."""
-
-    foreign = frozenset({"site-packages", "dist-packages", "node_modules", "tests", "test", "__pycache__"})
-
-    def __init__(self, sources):
-        self.sources = tuple(os.path.realpath(source) for source in sources)
-        self.known = {}
-
-    def path(self, filename):
-        """Absolute path of a file of the program; None for any other."""
-        if filename not in self.known:
-            self.known[filename] = self._find(filename)
-        return self.known[filename]
-
-    def _find(self, filename):
-        path = os.path.realpath(filename)
-        for source in self.sources:
-            if f"{path}{os.sep}".startswith(source + os.sep):
-                folders = os.path.relpath(path, source).split(os.sep)[:-1]
-                return path if path.endswith(".py") and not self._is_foreign(source, folders, path) else None
-        return None
-
-    def _is_foreign(self, source, folders, path):
-        name = os.path.basename(path)
-        if name in ("conftest.py", "setup.py") or name.startswith("test_") or name.endswith("_test.py"):
-            return True
-        if any(folder in self.foreign or folder.startswith(".") for folder in folders):
-            return True
-        above = source
-        for folder in folders:
-            above = os.path.join(above, folder)
-            if os.path.exists(os.path.join(above, "pyvenv.cfg")):
-                return True
-        return False
-
-
-class Recorder:
-    """Collects lines of functions per test and, once for all, lines that ran outside functions or tests."""
-
-    def __init__(self, program):
-        self.program = program
-        self.lines: set = set()
-        self.outside: set = set()
-        self.active = self.outside
-
-    def begin(self):
-        """A test begins."""
-        self.lines.clear()
-        self.active = self.lines
-
-    def finish(self):
-        """The test ended: its lines by file."""
-        self.active = self.outside
-        return self._by_file(self.lines)
-
-    def imported(self):
-        """Lines that ran outside functions or tests, by file."""
-        return self._by_file(self.outside)
-
-    def hit(self, code, line):
-        """A line runs."""
-        (self.active if code.co_flags & OPTIMIZED else self.outside).add((code.co_filename, line))
-
-    def _by_file(self, hits):
-        files: dict = {}
-        for filename, line in hits:
-            files.setdefault(self.program.path(filename), []).append(line)
-        return {path: sorted(set(lines)) for path, lines in files.items()}
-
-
-class Monitor(Recorder):
-    """Watches by `sys.monitoring`."""
-
-    watch: Any = getattr(sys, "monitoring", None)
-
-    def start(self):
-        """Take a free number and watch every function that starts."""
-        watch = self.watch
-        self.number = next(number for number in (3, 4, 1, 2, 0) if watch.get_tool(number) is None)
-        watch.use_tool_id(self.number, "faultloc")
-        watch.register_callback(self.number, watch.events.PY_START, self._enter)
-        watch.register_callback(self.number, watch.events.LINE, self._line)
-        watch.set_events(self.number, watch.events.PY_START)
-
-    def _enter(self, code, offset):  # noqa: ARG002
-        # Lines are asked for in code of the program alone: the rest runs at full speed after its first call in a test.
-        if self.program.path(code.co_filename) is not None:
-            self.watch.set_local_events(self.number, code, self.watch.events.LINE)
-        return self.watch.DISABLE
-
-    def _line(self, code, line):
-        self.hit(code, line)
-        return self.watch.DISABLE
-
-    def begin(self):
-        """A test begins: every line may report once more."""
-        super().begin()
-        self.watch.restart_events()
-
-    def stop(self):
-        """Give the number back."""
-        self.watch.set_events(self.number, 0)
-        self.watch.free_tool_id(self.number)
-
-
-class Tracer(Recorder):
-    """Watches by `sys.settrace`, in threads that start later as well."""
-
-    def start(self):
-        """Watch every call."""
-        threading.settrace(self._call)
-        sys.settrace(self._call)
-
-    def begin(self):
-        """A test begins; one before it may have taken the trace function away."""
-        super().begin()
-        sys.settrace(self._call)
-
-    def _call(self, frame, event, argument):  # noqa: ARG002
-        return self._trace if self.program.path(frame.f_code.co_filename) is not None else None
-
-    def _trace(self, frame, event, argument):  # noqa: ARG002
-        if event == "line":
-            self.hit(frame.f_code, frame.f_lineno)
-        return self._trace
-
-    def stop(self):
-        """Watch no longer."""
-        threading.settrace(None)
-        sys.settrace(None)

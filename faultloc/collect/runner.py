@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from faultloc.io import InputError
 
 FAILURES = ("failed", "error", "timeout", "crash")
-CRASHES = 5  # sessions that are continued after one of them died
-_PLUGIN = "faultloc_lent_plugin"
+CRASHES = 5  # of the interpreter, after which the other tests are not run
+_LENT = "faultloc_lent"
 _NO_TESTS, _USAGE = 5, 4
 
 
@@ -88,9 +88,17 @@ def run(
             raise InputError(f"corpus.watch: {path} does not exist; name files or folders below {project}")
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
-        shutil.copy(Path(__file__).with_name("plugin.py"), Path(scratch) / f"{_PLUGIN}.py")
+        lent = Path(scratch) / _LENT
+        lent.mkdir()
+        for name in ("__init__.py", "plugin.py", "recorder.py"):
+            shutil.copy(Path(__file__).with_name(name), lent)
         records, notes = Path(scratch) / "records", []
-        for _ in range(CRASHES):
+        tried: set[str] = set()
+        # A test that kills the interpreter takes along what it ran; a second session runs it again, line by line.
+        for _ in range(2 * CRASHES):
+            done, fragile = _state(records, tried)
+            tried |= fragile
+            _write(scratch, done - fragile, fragile)
             command = _command(python, scratch, watched or [project], arguments, test_timeout)
             left = None if timeout is None else timeout - (time.perf_counter() - start)
             status, output = _call(command, project, scratch, left)
@@ -99,23 +107,34 @@ def run(
                 notes.append(f"the run was stopped after {timeout:g} s: not all tests ran")
             if finished or status is None or status in (_NO_TESTS, _USAGE):
                 break
+        else:
+            notes.append(f"the interpreter died {CRASHES} times: not all tests ran")
         session = read(records, notes, time.perf_counter() - start)
     if not session.tests:
         raise InputError(_nothing_ran(project, status, output, session.notes))
     return session
 
 
+def _state(records: Path, tried: set[str]) -> tuple[set[str], set[str]]:
+    """Tests that were run, and of them those that died and were not yet run again."""
+    tests = [entry for path in sorted(records.glob("*.jsonl")) for entry in _entries(path) if "test" in entry]
+    died = {entry["test"] for entry in tests if entry["outcome"] == "crash"}
+    return {entry["test"] for entry in tests}, died - tried
+
+
+def _write(scratch: str, skip: set[str], fragile: set[str]) -> None:
+    for name, tests in (("skip", skip), ("fragile", fragile)):
+        (Path(scratch) / name).write_text("\n".join(sorted(tests)), encoding="utf-8")
+
+
 def _command(
     python: str | None, scratch: str, source: Iterable[Path], arguments: Sequence[str], test_timeout: float | None
 ) -> list[str]:
-    parts = (Path(scratch) / "records").glob("*.jsonl")
-    done = sorted({name for path in parts for entry in _entries(path) if (name := entry.get("test"))})
-    skip = Path(scratch) / "done.txt"
-    skip.write_text("\n".join(done), encoding="utf-8")
-    command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", _PLUGIN]
+    command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", f"{_LENT}.plugin"]
     # With a blank instead of =, pytest takes the folders for tests and looks for its rootdir above them.
     command += ["-q", "--continue-on-collection-errors", f"--faultloc={Path(scratch) / 'records'}"]
-    command += [f"--faultloc-skip={skip}", *(f"--faultloc-source={path.resolve()}" for path in source)]
+    command += [*(f"--faultloc-{name}={Path(scratch) / name}" for name in ("skip", "fragile"))]
+    command += [*(f"--faultloc-source={path.resolve()}" for path in source)]
     if test_timeout is not None:
         command.append(f"--faultloc-timeout={test_timeout}")
     return [*command, *arguments]
@@ -177,10 +196,21 @@ def _finish(records: Path, *, killed: bool) -> bool:
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
             for name in (name for name in begun[-1:] if name not in done):
-                entry = {"test": name, "outcome": outcome, "seconds": 0.0, "lines": {}, "message": message}
+                lines = _told(entries)
+                entry = {"test": name, "outcome": outcome, "seconds": 0.0, "lines": lines, "message": message}
                 file.write(json.dumps(entry) + "\n")
             file.write(json.dumps({"given up": True}) + "\n")
     return whole
+
+
+def _told(entries: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Lines that the last test of a process said one by one."""
+    start = max(index for index, entry in enumerate(entries) if "start" in entry)
+    lines: dict[str, set[int]] = {}
+    for entry in entries[start:]:
+        if "ran" in entry:
+            lines.setdefault(entry["ran"][0], set()).add(entry["ran"][1])
+    return {file: sorted(numbers) for file, numbers in lines.items()}
 
 
 def read(records: Path, notes: Iterable[str] = (), seconds: float = 0.0) -> Session:

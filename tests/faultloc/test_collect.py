@@ -154,11 +154,12 @@ def test_a_run_that_python_cannot_interrupt_is_ended_and_what_was_recorded_is_ke
 def test_an_interpreter_that_dies_is_noted_and_the_tests_after_it_are_run(tmp_path):
     tests = (
         "import os\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
-        "def test_dies():\n    os.abort()\n\ndef test_last():\n    numbers.halve(3)\n"
+        "def test_dies():\n    numbers.halve(3)\n    os.abort()\n\ndef test_last():\n    numbers.halve(3)\n"
     )
     session = runner.run(make(tmp_path, tests))
     found = {test.name.split("::")[1]: test.outcome for test in session.tests}
     assert found == {"test_first": "passed", "test_dies": "crash", "test_last": "passed"}
+    assert [list(test.lines.values()) for test in session.tests if "test_dies" in test.name] == [[[5, 6]]]
     assert session.notes == ("tests/test_numbers.py::test_dies: the interpreter died",)
 
 
@@ -207,3 +208,47 @@ def test_tests_environments_and_hidden_folders_are_not_watched(tmp_path):
     (tmp_path / "env" / "lib" / "code.py").write_text("def f(x):\n    return x\n")
     (only,) = runner.run(tmp_path, arguments=["tests"]).tests
     assert np.array_equal(list(only.lines), [str(tmp_path / "pkg" / "numbers.py")])
+
+
+SPREAD = """\
+import os
+from pkg import numbers
+
+def test_a():
+    numbers.halve(2)
+
+def test_b():
+    assert numbers.halve(3) == 5
+
+def test_dies():
+    numbers.halve(2)
+    os.abort()
+
+def test_c():
+    numbers.halve(3)
+
+def test_d():
+    numbers.halve(2)
+"""
+
+
+def test_workers_are_put_together_and_one_that_dies_costs_only_its_test(tmp_path):
+    pytest.importorskip("xdist")
+    session = runner.run(make(tmp_path, SPREAD), arguments=["-n2", "--dist=load"])
+    outcomes = {test.name.split("::")[1]: test.outcome for test in session.tests}
+    assert outcomes == {
+        "test_a": "passed", "test_b": "failed", "test_dies": "crash", "test_c": "passed", "test_d": "passed",
+    }  # fmt: skip
+    lines = {test.name.split("::")[1]: list(test.lines.values()) for test in session.tests}
+    assert lines["test_a"] == lines["test_d"] == [[5, 7]]
+    assert lines["test_b"] == lines["test_c"] == [[5, 6]]
+    assert lines["test_dies"] == [[5, 7]]
+    assert session.notes == ("tests/test_numbers.py::test_dies: the interpreter died",)
+
+
+@pytest.mark.slow
+def test_a_suite_that_dies_again_and_again_is_given_up_with_what_was_recorded(tmp_path):
+    deaths = "".join(f"def test_{i}():\n    numbers.halve({i})\n    os.abort()\n\n" for i in range(8))
+    session = runner.run(make(tmp_path, f"import os\nfrom pkg import numbers\n\n{deaths}"))
+    assert [test.outcome for test in session.tests] == ["crash"] * runner.CRASHES
+    assert session.notes[0] == f"the interpreter died {runner.CRASHES} times: not all tests ran"

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from faultloc import accuracy, corpus, features, learn, rankers, tree
+from faultloc import accuracy, corpus, features, learn, models, rankers, tree
 from faultloc.io import Recording
+from faultloc.programs import Program
 from faultloc.spectrum import pack
 
 SOURCE = """\
@@ -78,7 +79,8 @@ def examples(seed=0, bugs=5, kinds=3):
         faulty = rng.choice(size, int(rng.integers(1, 3)), replace=False)
         values = rng.normal(size=(size, 19))
         values[faulty, 0] += 3
-        made.append(learn.Example(features.Lines(values, symbols), faulty))
+        described = Program("python", symbols, np.arange(-1, size - 1), np.arange(size), values)
+        made.append(learn.Example(described, faulty))
     return made
 
 
@@ -86,7 +88,7 @@ def by_definition(weights, offsets, given, mean, scale, number, ridge):
     """The loss of the docstring, in float64 and one bug after the other."""
     total = ridge / 2 * (weights @ weights + offsets @ offsets)
     for example in given:
-        odds = (example.lines.values - mean) / scale @ weights + offsets[[number[s] for s in example.lines.symbols]]
+        odds = (example.program.values - mean) / scale @ weights + offsets[[number[s] for s in example.program.kinds]]
         sound = np.setdiff1d(np.arange(len(odds)), example.faulty)
         target = np.logaddexp.reduce(odds[example.faulty])
         total += np.logaddexp.reduce(odds) - target
@@ -95,9 +97,9 @@ def by_definition(weights, offsets, given, mean, scale, number, ridge):
 
 
 def pieces(given):
-    stacked = np.concatenate([e.lines.values for e in given])
+    stacked = np.concatenate([e.program.values for e in given])
     mean, scale = stacked.mean(0), stacked.std(0)
-    number = {kind: i for i, kind in enumerate(sorted({s for e in given for s in e.lines.symbols}))}
+    number = {kind: i for i, kind in enumerate(sorted({s for e in given for s in e.program.kinds}))}
     return mean, scale, number, learn._batch(given, (stacked - mean) / scale, number)
 
 
@@ -119,22 +121,22 @@ def test_learning_ends_at_a_minimum_of_the_definition():
     given = examples()
     mean, scale, number, _ = pieces(given)
     model = learn.fit(given, ridge=2.0)
-    offsets = np.array([model.offsets[kind] for kind in number])
-    there = by_definition(model.weights, offsets, given, mean, scale, number, 2)
+    weights, offsets = model.weights[0], model.offsets[[model.symbols.index(kind) for kind in number], 0]
+    there = by_definition(weights, offsets, given, mean, scale, number, 2)
     rng = np.random.default_rng(3)
     for size in (1e-2, 1e-1, 1):
         step = rng.normal(size=19) * size
-        assert by_definition(model.weights + step, offsets, given, mean, scale, number, 2) > there
-    assert np.argmax(model.weights) == 0
+        assert by_definition(weights + step, offsets, given, mean, scale, number, 2) > there
+    assert np.argmax(weights) == 0
 
 
 def test_the_posterior_is_a_distribution_and_unknown_kinds_are_neutral():
     given = examples()
     model = learn.fit(given)
-    strange = given[0].lines._replace(symbols=("never seen",) * len(given[0].lines.symbols))
-    assert np.exp(learn.log_posterior(model, strange)).sum() == pytest.approx(1)
-    expected = (strange.values - model.mean) / model.scale @ model.weights
-    np.testing.assert_allclose(learn.log_odds(model, strange), expected)
+    strange = given[0].program._replace(symbols=("never seen",) * len(given[0].program.symbols))
+    assert np.exp(models.rank(model, strange)).sum() == pytest.approx(1)
+    expected = (strange.values - model.mean) / model.scale @ model.weights[0]
+    np.testing.assert_allclose(models.log_odds(model, strange)[:, 0], expected)
 
 
 def test_folds_of_one_size_do_not_compile_again():

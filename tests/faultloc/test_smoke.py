@@ -8,13 +8,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from faultloc.io import InputError
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from tests.faultloc.test_corpus import COVERED, TREE, spectrum_file
 
 GROUPS = {
     group: sorted(path.stem for path in (CONFIGS / "faultloc" / group).glob("*.yaml"))
-    for group in ("corpus", "ranker", "table")
+    for group in ("corpus", "ranker", "table", "task")
 }
 
 
@@ -50,13 +51,27 @@ def run(overrides, folder, data, monkeypatch):
 @pytest.mark.parametrize("ranker", GROUPS["ranker"])
 @pytest.mark.parametrize("corpus", ["bugsinpy", "sir"])
 def test_every_ranker_scores_either_collection(corpus, ranker, data, tmp_path, monkeypatch):
+    if (corpus, ranker) == ("sir", "transferred"):  # mutants are Python
+        with pytest.raises(InputError, match="learned from python programs, the program is in c"):
+            run([f"corpus={corpus}", f"ranker={ranker}"], tmp_path, data, monkeypatch)
+        return
     result = run([f"corpus={corpus}", f"ranker={ranker}"], tmp_path, data, monkeypatch)
     assert 0 <= result["metrics"]["fs/strict"] <= result["metrics"]["fs/mid"] <= result["metrics"]["fs/best"] <= 1
-    assert ("nll" in result["metrics"]) == (ranker == "posterior")
+    assert ("nll" in result["metrics"]) == (ranker in ("posterior", "transferred"))
 
 
 def test_the_small_programs_are_scored(data, tmp_path, monkeypatch):
-    assert run(["corpus=quixbugs"], tmp_path, data, monkeypatch)["metrics"]["bugs"] == 2
+    assert run(["corpus=quixbugs", "ranker=ochiai"], tmp_path, data, monkeypatch)["metrics"]["bugs"] == 2
+
+
+def test_mutants_are_made_and_found(data, tmp_path, monkeypatch, capsys):
+    result = run([], tmp_path, data, monkeypatch)
+    assert result["metrics"]["bugs"] == 10
+    assert result["metrics"]["fs/mid"] > 0.9
+    printed = capsys.readouterr().out
+    assert "10 synthetic bugs in" in printed
+    assert "note: a synthetic bug, made for this run: toolz/" in printed
+    assert {"heat.html", "bugs.csv", "faultloc.sarif"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_spectrum_is_ranked(data, tmp_path, monkeypatch, capsys):
@@ -64,7 +79,12 @@ def test_a_spectrum_is_ranked(data, tmp_path, monkeypatch, capsys):
         tmp_path / "given.npz", M=np.packbits(COVERED, axis=1), shape=np.array(COVERED.shape),
         fail=np.array([1, 0, 0]), lines=np.arange(1, 5),
     )  # fmt: skip
-    result = run(["corpus=spectrum", f"corpus.path={tmp_path / 'given.npz'}"], tmp_path / "out", data, monkeypatch)
+    result = run(
+        ["corpus=spectrum", "ranker=ochiai", f"corpus.path={tmp_path / 'given.npz'}"],
+        tmp_path / "out",
+        data,
+        monkeypatch,
+    )
     assert result["metrics"]["suspects"] == 3
     assert "#1       given:2  score 0.7071" in capsys.readouterr().out
 
@@ -82,4 +102,5 @@ def test_every_table_sweeps_over_what_exists_and_shows_what_is_measured(table, d
 
 
 def test_no_option_is_left_untried():
-    assert set(GROUPS["corpus"]) == {"bugsinpy", "project", "quixbugs", "sir", "spectrum"}
+    assert set(GROUPS["corpus"]) == {"bugsinpy", "c", "mutants", "project", "quixbugs", "sir", "spectrum"}
+    assert set(GROUPS["task"]) == {"rank", "triage"}

@@ -1,9 +1,12 @@
 """The command as a user meets it: a planted bug in the printed list, the files of a report, faults in one line."""
 
 import csv
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +73,7 @@ def case(tmp_path_factory):
 
 def command(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "faultloc", *map(str, arguments)],
+        [sys.executable, "-m", "faultloc", "corpus=project", "ranker=ochiai", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
 
@@ -179,6 +182,29 @@ def test_without_a_line_of_the_program_it_says_so(tmp_path, key):
     (tmp_path / "test_only.py").write_text("def test_only():\n    assert 0\n")
     with pytest.raises(InputError, match="no test ran a line of the program"):
         run_and_rank(tmp_path, key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "sound", "planted"),
+    [
+        ("itertoolz.py", "end = len(seq) % n", "end = len(seq) // n"),
+        ("dicttoolz.py", "values[k](v)", "values[k](d)"),
+        ("itertoolz.py", "if val not in seen:", "if item not in seen:"),
+    ],
+)
+def test_a_bug_planted_in_a_real_project_is_on_the_list_of_the_model_that_ships(tmp_path, file, sound, planted):
+    for name in ("toolz", "tlz"):
+        shutil.copytree(Path(importlib.util.find_spec(name).origin).parent, tmp_path / name)
+    path = tmp_path / "toolz" / file
+    text = path.read_text()
+    path.write_text(text.replace(sound, planted, 1))
+    line = text[: text.index(sound)].count("\n") + 1
+    done = command("ranker=posterior", "display.top=8", "run.folder=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (listed,) = [text for text in done.stdout.splitlines() if text.startswith("#") and f"toolz/{file}:{line} " in text]
+    assert "probability" in listed
+    assert "highest Ochiai in function" in listed
 
 
 def test_the_files_hold_the_ranking(case, key, tmp_path_factory):

@@ -1,0 +1,250 @@
+"""A learned model of where faults are: its parameters, its file, and the posterior over the lines of a program.
+
+Legend: S kinds of statements (symbols), K latent subclasses, F features, A of them generated, R pairs of kinds of which
+the first encloses the second.
+
+A file is an `.npz` without pickled objects: the arrays, and a JSON header with the version of the format, the language,
+the symbol table and the names of the features. A model says nothing about a tree of another language and refuses it.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from faultloc import features
+from faultloc.io import InputError
+from faultloc.programs import Program
+
+VERSION = 1
+_NAMED = ("language", "learner", "symbols", "features")
+
+
+class Model(NamedTuple):
+    """What was learned.
+
+    A line of kind s and subclass k has the log-odds of a fault o = weights[k] . (x - mean) / scale + offsets[s, k].
+
+    Attributes:
+        language: of the programs it was learned from.
+        learner: how it was learned.
+        symbols: `S` names.
+        features: `F` names.
+        mean, scale: `[F]` of the features of the training lines.
+        weights: `[K, F]` of the standardised features.
+        offsets: `[S + 1, K]`; the last row is for a kind that was not seen.
+        prior: `[K]` log-probability of the subclass of a root.
+        pairs: `[R, 2]` kinds of a statement and of one that it encloses, in ascending order.
+        table: `[R + 1, K, K]` log-probability of the inner statement, its subclass on the last axis, given the outer
+            one's subclass; the last row is for a pair that was not seen.
+        generated: `[A]` features that the subclass also generates, Gaussian each.
+        centre, spread: `[S + 1, K, A]` of these, standardised.
+        branching: `[S + 1, K]` probability that a statement encloses one more; 1/2 throughout says nothing.
+    """
+
+    language: str
+    learner: str
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    offsets: np.ndarray
+    prior: np.ndarray
+    pairs: np.ndarray
+    table: np.ndarray
+    generated: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    branching: np.ndarray
+
+    @property
+    def subclasses(self) -> int:
+        """K."""
+        return len(self.prior)
+
+
+class Potentials(NamedTuple):
+    """What a model says about the statements of one program, before they are put together.
+
+    Attributes:
+        relation: `[N]` row of `Model.table` that leads to each statement; that of a root is not used.
+        evidence: `[N, K]` log-probability of what is generated at each statement.
+        odds: `[N, K]` log-odds of a fault; -inf at a statement that answers for no line.
+    """
+
+    relation: np.ndarray
+    evidence: np.ndarray
+    odds: np.ndarray
+
+
+def linear(
+    language: str, symbols: tuple[str, ...], mean: np.ndarray, scale: np.ndarray, weights: np.ndarray,
+    offsets: np.ndarray,
+) -> Model:  # fmt: skip
+    """A model with one subclass: its posterior is the softmax of the log-odds.
+
+    Args:
+        language: of the training programs.
+        symbols: `S` names.
+        mean: `[F]`.
+        scale: `[F]`.
+        weights: `[F]`.
+        offsets: `[S]`; a kind that was not seen has none.
+    """
+    rows = len(symbols) + 1
+    nothing = np.zeros((rows, 1, 0))
+    return Model(
+        language, "posterior", symbols, features.NAMES, mean, scale, weights[None], np.append(offsets, 0.0)[:, None],
+        np.zeros(1), np.zeros((0, 2), np.int64), np.zeros((1, 1, 1)), np.zeros(0, np.int64), nothing, nothing,
+        np.full((rows, 1), 0.5),
+    )  # fmt: skip
+
+
+def check(model: Model, program: Program) -> None:
+    """Refuse a program that the model says nothing about.
+
+    Raises:
+        InputError: it is in another language, or described by other features.
+    """
+    if program.language != model.language:
+        raise InputError(
+            f"this model was learned from {model.language} programs, the program is in {program.language}; choose or "
+            f"train a model of {program.language}, or rank by a formula"
+        )
+    if program.values.shape[1] != len(model.features):
+        raise InputError(
+            f"this model knows {len(model.features)} features of a line, the program has {program.values.shape[1]}; "
+            "train it again with this version"
+        )
+
+
+def log_odds(model: Model, program: Program) -> np.ndarray:
+    """`[L, K]` log-odds of a fault at each line by subclass."""
+    number = {name: i for i, name in enumerate(model.symbols)}
+    kind = np.array([number.get(name, len(number)) for name in program.kinds], np.int64)
+    return standardised(model, program) @ model.weights.T + model.offsets[kind]
+
+
+def standardised(model: Model, program: Program) -> np.ndarray:
+    """`[L, F]` features with the mean and the deviation of the training lines taken out."""
+    return (program.values - model.mean) / model.scale
+
+
+def potentials(model: Model, program: Program) -> Potentials:
+    """What the model says about each statement of a program.
+
+    Raises:
+        InputError: see `check`.
+    """
+    check(model, program)
+    number = {name: i for i, name in enumerate(model.symbols)}
+    unseen = len(number)
+    kind = np.array([number.get(name, unseen) for name in program.symbols], np.int64)
+    size = len(kind)
+    above = np.maximum(program.parent, 0)
+    code = model.pairs @ np.array([unseen + 1, 1])
+    wanted = kind[above] * (unseen + 1) + kind
+    row = np.minimum(np.searchsorted(code, wanted), max(len(code) - 1, 0))
+    relation = np.where(code[row] == wanted, row, len(code)) if len(code) else np.zeros(size, np.int64)
+    children = np.bincount(above[program.parent >= 0], minlength=size)[:, None]
+    more = model.branching[kind]
+    evidence = children * np.log(more) + np.log1p(-more)
+    x = standardised(model, program)[:, model.generated][:, None]
+    centre, spread = model.centre[kind[program.owner]], model.spread[kind[program.owner]]
+    evidence[program.owner] += (-(((x - centre) / spread) ** 2) / 2 - np.log(spread) - np.log(2 * np.pi) / 2).sum(-1)
+    odds = np.full(evidence.shape, -np.inf)
+    odds[program.owner] = log_odds(model, program)
+    return Potentials(relation.astype(np.int32), evidence, odds)
+
+
+def rank(
+    model: Model, program: Program, *, clean: tuple[int, ...] = (), buggy: tuple[int, ...] = ()
+) -> np.ndarray:  # fmt: skip
+    """Log-probability that the one fault, beside those already known, is at each line.
+
+    Args:
+        model: of the program's language.
+        program: to rank.
+        clean: lines known to be sound; they have probability zero.
+        buggy: lines known to be faulty; likewise, and the others are ranked as places of one more fault.
+
+    Returns:
+        `[L]`, the exponentials adding up to one.
+
+    Raises:
+        InputError: the model is of another language, or no line is left.
+    """
+    check(model, program)
+    left = np.ones(len(program.owner), bool)
+    left[[*clean, *buggy]] = False
+    if not left.any():
+        raise InputError("every line is known to be clean or faulty; there is nothing left to rank")
+    scores = np.where(left, _single(model, program, buggy), -np.inf)
+    return scores - np.logaddexp.reduce(scores)
+
+
+def _single(model: Model, program: Program, buggy: tuple[int, ...]) -> np.ndarray:
+    if model.subclasses == 1:
+        return log_odds(model, program)[:, 0]
+    from faultloc import tflm
+
+    given = potentials(model, program)
+    known = program.owner[list(buggy)]
+    # A known fault is evidence for the subclass of its statement: log sigmoid(o) in place of log(1 - sigmoid(o)).
+    given.evidence[known] += given.odds[known]
+    tables = tflm.Tables(model.prior, model.table)
+    return np.asarray(tflm.posterior(program.parent, tables, *given), np.float64)[program.owner]
+
+
+def save(path: str | Path, model: Model) -> Path:
+    """Write a model, all of it or nothing.
+
+    Returns:
+        The file; `.npz` is appended where the name does not end so.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"version": VERSION, **{name: getattr(model, name) for name in _NAMED}}
+    arrays = {name: value for name, value in model._asdict().items() if name not in _NAMED}
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        try:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return path
+
+
+def load(path: str | Path) -> Model:
+    """Read a model.
+
+    Raises:
+        InputError: the file is missing, damaged, not a model, or of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such model; train one, or give the .npz file of one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a saved model, or a damaged one ({type(error).__name__})") from error
+    if header.get("version") != VERSION:
+        raise InputError(f"{path}: version {header.get('version')} of the format, this program reads {VERSION}")
+    if tuple(header["features"]) != features.NAMES:
+        raise InputError(f"{path}: the model knows other features of a line than this program; train it again")
+    named: dict[str, Any] = {name: header[name] for name in ("language", "learner")}
+    named |= {name: tuple(header[name]) for name in ("symbols", "features")}
+    missing = set(Model._fields) - set(named) - set(arrays)
+    if missing:
+        raise InputError(f"{path}: the model lacks {', '.join(sorted(missing))}; the file is damaged, train it again")
+    return Model(**named, **{name: arrays[name] for name in Model._fields if name not in named})
