@@ -180,14 +180,18 @@ def seeds(basis: Basis, positions: Any, labels: Any, regions: int) -> jax.Array:
         raise ValueError(
             f"{positions.shape[0]} seeds; at most {LARGEST_SEEDS} are answered: give fewer, or use rwalk.random_walker"
         )
-    small = int(np.searchsorted(np.asarray(basis.values), 1e-2 * float(basis.values[-1]), side="right"))
-    return _seeds(basis, jnp.asarray(positions), jnp.asarray(labels), regions, max(small, 1))
+    return _seeds(basis, jnp.asarray(positions), jnp.asarray(labels), regions, count_soft(basis))
+
+
+def count_soft(basis: Basis) -> int:
+    """Number of pairs whose values are too small to divide by: at least the constant's."""
+    return max(int(np.searchsorted(np.asarray(basis.values), 1e-2 * float(basis.values[-1]), side="right")), 1)
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "small"))
 def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, small: int) -> jax.Array:
     dtype = basis.vectors.dtype
-    mean = _mean_outside(basis)
+    mean = mean_outside(basis)
     rows = basis.vectors[positions]  # [M, K]
     stiff = jnp.arange(basis.values.size) >= small
     weights = jnp.where(stiff, 1 / jnp.where(stiff, basis.values, 1), 0) - 1 / mean
@@ -197,9 +201,7 @@ def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, 
     matrix = jnp.block([[green, border], [border.T, -jnp.diag(basis.values[:small])]])
     wanted = (labels[:, None] == jnp.arange(regions, dtype=labels.dtype)[None]).astype(dtype)
     right = jnp.concatenate([wanted, jnp.zeros((small, regions), dtype)])
-    # Rows differ much in size, 1/lambda against R^-1/2.
-    scale = 1 / jnp.sqrt(jnp.maximum(jnp.abs(matrix).max(1), jnp.finfo(dtype).tiny))
-    solution = jnp.linalg.solve(matrix * scale[:, None] * scale[None], right * scale[:, None]) * scale[:, None]
+    solution = solve_scaled(matrix, right)
     sources, low = solution[: positions.shape[0]], solution[positions.shape[0] :]
     c = weights[:, None] * jnp.matmul(rows.T, sources, precision=EXACT)
     c = c.at[:small].add(low)
@@ -208,7 +210,14 @@ def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, 
     return x.at[:, positions].set(wanted.T)
 
 
-def _mean_outside(basis: Basis) -> jax.Array:
+def solve_scaled(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """Solve a small symmetric system whose rows differ much in size, 1/lambda against R^-1/2."""
+    scale = 1 / jnp.sqrt(jnp.maximum(jnp.abs(matrix).max(1), jnp.finfo(matrix.dtype).tiny))
+    return jnp.linalg.solve(matrix * scale[:, None] * scale[None], right * scale[:, None]) * scale[:, None]
+
+
+def mean_outside(basis: Basis) -> jax.Array:
+    """nu, the mean of the eigenvalues that are not in the basis, `[]`."""
     left = jnp.maximum(basis.size - basis.values.size, 1).astype(basis.values.dtype)
     return jnp.maximum(
         (basis.trace - basis.values.sum()) / left, basis.values[-1]
@@ -245,7 +254,7 @@ def both(
     """
     x = priors(basis, laplacian, p, gamma, polish=polish).x
     wanted = (labels[None] == jnp.arange(p.shape[0], dtype=labels.dtype)[:, None]).astype(p.dtype)
-    mean = _mean_outside(basis) + gamma
+    mean = mean_outside(basis) + gamma
     rows = basis.vectors[positions]
     weights = 1 / (basis.values + gamma) - 1 / mean
     own = reciprocal(basis.mass)[positions] / mean

@@ -123,8 +123,8 @@ class Eigen:
     maximum: int = Field(gt=0)
     guards: int | None = Field(ge=0)
 
-    def basis(self, lattice: Any, key: Any) -> Any:
-        """The smallest eigenpairs of a lattice."""
+    def basis(self, lattice: Any, key: Any, *, start: Any = None, steps: int | None = None) -> Any:
+        """The smallest eigenpairs of a lattice, from vectors `[n, m]` if there are some, in so many steps at most."""
         from rwalk import eigen
 
         return eigen.smallest_eigenpairs(
@@ -132,12 +132,23 @@ class Eigen:
             self.k,
             method=self.method,
             normalised=self.normalised,
+            x0=start,
             tol=self.tol,
             residual=self.residual,
-            maximum=self.maximum,
+            maximum=self.maximum if steps is None else min(steps, self.maximum),
             guards=self.guards,
             key=key,
         )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Bases:
+    """Where bases are kept, and in which portions they are computed."""
+
+    folder: str | None
+    write: bool
+    path: str | None
+    steps: int = Field(ge=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
