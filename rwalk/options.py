@@ -103,6 +103,7 @@ class Problem:
     close: bool
     polish: int = Field(ge=0, le=200)
     error: float = Field(ge=0)
+    residual: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _complete(self) -> "Problem":
@@ -158,3 +159,12 @@ class Exact:
     tol: float = Field(gt=0)
     rival: float = Field(gt=0)
     maximum: int = Field(gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Updating:
+    """How a basis follows a change of its graph."""
+
+    mode: Literal["stale", "first_order", "ritz", "filtered", "woodbury"]
+    degree: int = Field(ge=2, le=200)
+    rounds: int = Field(ge=1, le=20)
