@@ -1,6 +1,6 @@
 """What may happen to a graph after its basis is known: validated objects that the config builds, without jax."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -18,6 +18,7 @@ STRICT = ConfigDict(extra="forbid")
 class Beta:
     """Another strength of the edges."""
 
+    kind: Literal["beta"]
     factor: float = Field(gt=0)
 
     def graphs(self, lattice: Any, weights: "Weights", case: "Case") -> tuple[Any, Any]:
@@ -38,6 +39,7 @@ class Beta:
 class Region:
     """A region of interest: the rest of the graph is cut off."""
 
+    kind: Literal["region"]
     path: str | None
     share: float = Field(gt=0, le=1)
 
@@ -71,6 +73,7 @@ class Region:
 class Grow:
     """The basis of a part becomes that of the whole."""
 
+    kind: Literal["grow"]
     share: float = Field(gt=0, lt=1)
 
     def graphs(self, lattice: Any, weights: "Weights", case: "Case") -> tuple[Any, Any]:  # noqa: ARG002
@@ -95,6 +98,7 @@ class Grow:
 class EdgesCut:
     """Single edges are deleted, evenly spread over those between strongly joined voxels."""
 
+    kind: Literal["edges"]
     count: int = Field(ge=1, le=4000)
 
     def graphs(self, lattice: Any, weights: "Weights", case: "Case") -> tuple[Any, Any]:  # noqa: ARG002

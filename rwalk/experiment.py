@@ -202,7 +202,8 @@ class Segmentation:
         if given.priors is not None and self.problem.kind == "priors":
             p = rooted * jnp.asarray(given.priors.reshape(given.regions, -1), rooted.dtype)
             row["error/achieved"] = float((off / jnp.linalg.norm(p, axis=1)).max())
-            row["error/tightness"] = row["error/promised"] / row["error/achieved"]
+            row["tightness/promised"] = row["error/promised"] / row["error/achieved"]
+            row["tightness/bound"] = row["error/bound"] * float(jnp.linalg.norm(p) / jnp.linalg.norm(off))
         if np.isfinite(state.figures[6]):
             row["flips/share"] = float(online.could_flip(state.x, state.figures[6])[active].mean())
         self._found.update(
@@ -237,6 +238,7 @@ class Segmentation:
         truth = self.given.case.truth
         if truth is None or truth.max() >= self.given.regions:
             return {"agreement": row["agreement"]}
+        active = active & (truth.ravel() >= 0)
         both = (self.given.regions, self.given.regions)
         known = jnp.asarray(truth.ravel()[active].astype(np.int32))
         scores = {}

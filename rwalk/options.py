@@ -33,13 +33,46 @@ class File:
 
     path: str | None
     mask: str | None
+    truth: str | None
     pool: int = Field(ge=1)
 
     def case(self) -> "Case":
         """Read it."""
         from rwalk import data
 
-        return data.from_file(self.path, self.mask, self.pool)
+        return data.from_file(self.path, self.mask, self.pool, self.truth)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Labels46:
+    """The public T1 brain with 46 structures."""
+
+    path: str | None
+    detail: Literal["groups", "all"]
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.labels46(self.path, self.pool * 2 ** (self.halvings or 0), grouped=self.detail == "groups")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pair:
+    """One of the public pair of T1 brains."""
+
+    path: str | None
+    which: Literal["A", "B"]
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.pair(self.path, self.which, self.pool * 2 ** (self.halvings or 0))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -72,6 +105,23 @@ class SeedFile:
         if self.path is None:
             raise InputError("seeds.path: required; give seeds.path=FILE, or seeds=automatic")
         return case.cut(io.read_seeds(self.path, case.volume))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TruthSeeds:
+    """Seeds placed by the truth: a user who knows."""
+
+    every: float = Field(gt=0)
+    pieces: Literal["refuse", "ignore"]
+
+    def place(self, case: "Case") -> "np.ndarray":
+        """Seeds `[*shape]`, -1 where there is none."""
+        from rwalk import seeding
+        from rwalk.checks import InputError
+
+        if case.truth is None:
+            raise InputError(f"{case.name}: no truth to take seeds from; give image.truth=FILE, or seeds=automatic")
+        return seeding.from_truth(case.truth, case.mask, every=self.every, spacing=case.spacing)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
