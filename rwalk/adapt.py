@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import cache, checks, graph, precompute, woodbury
+from rwalk import bounds, cache, checks, graph, precompute, woodbury
 from rwalk.changes import EdgesCut
 from rwalk.eigen import Basis
 from rwalk.experiment import Given, Segmentation, State, timed
@@ -21,6 +21,8 @@ class Update(Segmentation):
 
     change: Any
     update: Updating
+
+    updates = True
 
     @cached_property
     def graphs(self) -> tuple[graph.Lattice, graph.Lattice]:
@@ -81,7 +83,14 @@ class Update(Segmentation):
             )
 
         x, seconds = timed(ask)
-        figures = np.array([*state.figures[:2], seconds, basis.values.size, *[np.nan] * 3, 0])
+        bound, pointwise = np.inf, np.inf
+        if given.priors is not None:
+            p = jnp.asarray(given.priors.reshape(given.regions, -1), x.dtype)
+            mass, none = graph.mass(lattice, normalised=self.eigen.normalised), jnp.zeros(0, jnp.int32)
+            found = bounds.guaranteed(mass, graph.stencil_of(lattice), x, p, problem.gamma or 0.0, none)
+            bound = float(jnp.linalg.norm(found[0]) / jnp.linalg.norm(jnp.sqrt(mass)[None] * p))
+            pointwise = float(found[1].max())
+        figures = np.array([*state.figures[:2], seconds, basis.values.size, np.nan, bound, pointwise, 0])
         return state._replace(x=jnp.where(lattice.active.ravel()[None], x, 0), figures=figures)
 
     def _compare(self, state: State, lattice: graph.Lattice) -> dict[str, Any]:

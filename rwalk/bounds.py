@@ -45,30 +45,27 @@ def promised(basis: Basis, p: jax.Array, gamma: jax.Array | float, used: jax.Arr
 
 
 @jax.jit
-def posterior(
-    basis: Basis, laplacian: Stencil, x: jax.Array, p: jax.Array, gamma: jax.Array | float, positions: jax.Array
+def guaranteed(
+    mass: jax.Array, laplacian: Stencil, x: jax.Array, p: jax.Array, gamma: jax.Array | float, positions: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """`error_bound` where x is exact at some voxels, the seeds: their rows are no part of the system.
+    """Bounds that suppose nothing of a basis, for priors with or without seeds, at which x is exact.
 
-    Without seeds it is `error_bound` itself. With them, the modes are not those of the remaining system, whose
-    smallest value is not below gamma: |error| <= |r|_R^-1 / gamma.
+    The smallest value of R^-1 A is not below gamma: |error| <= |r|_R^-1 / gamma; at a voxel as in `error_bound`.
 
     Args:
-        basis: eigenpairs.
+        mass: `[n]` R.
         laplacian: L.
         x: `[L, n]`, the labels at the seeds.
         p: `[L, n]` priors.
         gamma: weight of the priors.
-        positions: `[M]` flat indices of the seeds.
+        positions: `[M]` flat indices of the seeds, whose rows are no part of the system.
 
     Returns:
         The bound in the R-norm `[L]` and the pointwise one `[L]`.
     """
-    if not positions.size:
-        return error_bound(basis, laplacian, x, p, gamma)
-    residual = basis.mass[None] * (gamma * (p - x)) - apply(laplacian, x)
-    strength = (residual * reciprocal(basis.mass)[None]).at[:, positions].set(0)
-    return jnp.sqrt((basis.mass[None] * strength**2).sum(1)) / gamma, jnp.abs(strength).max(1) / gamma
+    residual = mass[None] * (gamma * (p - x)) - apply(laplacian, x)
+    strength = (residual * reciprocal(mass)[None]).at[:, positions].set(0)
+    return jnp.sqrt((mass[None] * strength**2).sum(1)) / gamma, jnp.abs(strength).max(1) / gamma
 
 
 def error_bound(
@@ -78,7 +75,7 @@ def error_bound(
 
     With r the residual and c = Q^T r: |error|^2 <= sum_i (c_i / (lambda_i + gamma))^2 + |r - R Q c|_R^-1^2 /
     (lambda_K + gamma)^2, exact for the known modes. And at every voxel |error| <= max |r_i| / (gamma R_i), since
-    L + gamma R is an M-matrix with row sums gamma R.
+    L + gamma R is an M-matrix with row sums gamma R. The first supposes exact pairs, the second nothing.
 
     Args:
         basis: eigenpairs.

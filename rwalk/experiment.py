@@ -115,6 +115,8 @@ class Segmentation:
             case.cut(volume.data.astype(np.float32)), case.mask, self.problem.path, close=self.problem.close
         )
 
+    updates = False  # whether the basis is one that followed a change
+
     @cached_property
     def _found(self) -> dict[str, np.ndarray]:
         """What `report` writes; filled by the last interval."""
@@ -162,7 +164,15 @@ class Segmentation:
         coupled = np.asarray(basis.mass) > 0
         laplacian = graph.stencil_of(lattice)
         answer, seconds = timed(
-            lambda: interact.ask(basis, lattice, laplacian, problem, **self._told(lattice), maximum=self.exact.maximum)
+            lambda: interact.ask(
+                basis,
+                lattice,
+                laplacian,
+                problem,
+                **self._told(lattice),
+                maximum=self.exact.maximum,
+                updated=self.updates,
+            )
         )
         known = solve.one_hot(jnp.asarray(labels), self.given.regions, answer.x.dtype)
         alone = jnp.asarray((labels >= 0) & ~coupled)[None] & (problem.kind != "priors")
@@ -202,7 +212,7 @@ class Segmentation:
         if given.priors is not None and self.problem.kind == "priors":
             p = rooted * jnp.asarray(given.priors.reshape(given.regions, -1), rooted.dtype)
             row["error/achieved"] = float((off / jnp.linalg.norm(p, axis=1)).max())
-            row["tightness/promised"] = row["error/promised"] / row["error/achieved"]
+            row["tightness/promised"] = row.get("error/promised", np.inf) / row["error/achieved"]
             row["tightness/bound"] = row["error/bound"] * float(jnp.linalg.norm(p) / jnp.linalg.norm(off))
         if np.isfinite(state.figures[6]):
             row["flips/share"] = float(online.could_flip(state.x, state.figures[6])[active].mean())

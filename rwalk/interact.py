@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import bounds, deflate, online
+from rwalk import bounds, deflate, graph, online
 from rwalk.eigen import Basis
 from rwalk.graph import Lattice
 from rwalk.options import Problem
@@ -46,6 +46,7 @@ def ask(
     normalised: bool = True,
     start: jax.Array | None = None,
     maximum: int = 60,
+    updated: bool = False,
 ) -> Reply:
     """Answer from the basis, improve the answer to `problem.residual` if that is asked for, and bound its error.
 
@@ -64,6 +65,7 @@ def ask(
         normalised: R is the degree.
         start: `[L, n]` the answer before this interaction, to start improving from; the basis's own by default.
         maximum: steps of conjugate gradients at most.
+        updated: the pairs are not those of the graph, but nearly: bounds must suppose nothing of them.
 
     Returns:
         The reply.
@@ -90,8 +92,12 @@ def ask(
         return deflate.random_walker(basis, lattice, **told, start=guess, tol=tol, certify=p is None)
 
     def bounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        fixed = jnp.asarray(positions if seeds is not None else positions[:0])
-        norm, pointwise = bounds.posterior(basis, laplacian, x, p, gamma, fixed)
+        if seeds is None and not updated:
+            norm, pointwise = bounds.error_bound(basis, laplacian, x, p, gamma)
+        else:
+            fixed = jnp.asarray(positions if seeds is not None else positions[:0])
+            mass = graph.mass(lattice, normalised=normalised)
+            norm, pointwise = bounds.guaranteed(mass, laplacian, x, p, gamma, fixed)
         return jnp.linalg.norm(norm) / size, pointwise.max()
 
     steps = jnp.zeros((), jnp.int32)

@@ -199,7 +199,7 @@ class Bases:
     folder: str | None
     write: bool
     path: str | None
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=8)  # the stopping rule needs six at least
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
