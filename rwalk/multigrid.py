@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from rwalk import stencil
-from rwalk.stencil import Stencil, apply, reciprocal
+from rwalk.stencil import Stencil, apply, one_by_one, reciprocal
 
 FACTOR = 3
 POWER_STEPS = 15
@@ -172,18 +172,54 @@ def _pseudo_inverse(operator: Stencil) -> jax.Array:
     return (vectors * inverse[None]) @ vectors.T
 
 
-def chebyshev(operator: Stencil, b: jax.Array, low: jax.Array, high: jax.Array, degree: int) -> jax.Array:
-    """`degree` steps of Chebyshev semi-iteration for A x = b from zero, for eigenvalues in [low, high]."""
-    centre, half = (high + low) / 2, (high - low) / 2
-    ratio = half / centre
-    step, x = b / centre, b / centre
-    residual, factor = b, ratio
+def _schedule(degree: int, width: float) -> np.ndarray:
+    """Chebyshev semi-iteration on [top / width, top], step = a step + b residual / centre: a and b, `[2, degree]`."""
+    ratio = (width - 1) / (width + 1)
+    factor, turns = ratio, [(0.0, 1.0)]
     for _ in range(degree - 1):
-        residual = residual - apply(operator, step)
         following = 1 / (2 / ratio - factor)
-        step = following * factor * step + 2 * following / half * residual
-        x, factor = x + step, following
-    return x
+        turns.append((following * factor, 2 * following / ratio))
+        factor = following
+    return np.array(turns).T
+
+
+def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Smooth from zero: x, its residual b - A x, and P^T of that.
+
+    Products stand in a loop so that each is in memory before the next: XLA would compute it anew for every neighbour.
+    The last turn, with another factor, makes the residual smooth as the transposed prolongation asks.
+    """
+    turns = np.concatenate([_schedule(degree, width), [[0.0], [0.0]]], 1)
+    past, fresh = (jnp.asarray(row, b.dtype) for row in turns)
+    centre = level.top * (1 + 1 / width) / 2
+    last = jnp.arange(degree + 1) == degree
+    fresh = jnp.where(last, 1, fresh / centre)
+    share = jnp.where(last, _damping(level), 1)
+
+    def turn(number: jax.Array, state: tuple) -> tuple:
+        x, residual, step = state
+        step = past[number] * step + fresh[number] * residual
+        x = jnp.where(last[number], x, x + step)
+        return x, residual - share[number] * apply(level.operator, step), step
+
+    zero = jnp.zeros_like(b)
+    x, smooth, residual = lax.fori_loop(0, degree + 1, turn, (zero, b, zero))
+    coarse = level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    return x, residual, coarse
+
+
+def _up(level: Level, x: jax.Array, residual: jax.Array, coarse: jax.Array, degree: int, width: float) -> jax.Array:
+    """Add the prolonged correction, then smooth as on the way down."""
+    past, fresh = (jnp.asarray(row, x.dtype) for row in _schedule(degree, width))
+    centre = level.top * (1 + 1 / width) / 2
+
+    def turn(number: jax.Array, state: tuple) -> tuple:
+        x, residual, step = state
+        x, residual = x + step, residual - apply(level.operator, step)
+        return x, residual, past[number] * step + fresh[number] / centre * residual
+
+    x, _, step = lax.fori_loop(0, degree, turn, (x, residual, prolong(level, coarse)))
+    return x + step
 
 
 def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> jax.Array:
@@ -203,10 +239,8 @@ def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float 
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array, degree: int, width: float) -> jax.Array:
     if depth == len(hierarchy.levels):
-        return b @ hierarchy.inverse
+        return jnp.matmul(b, hierarchy.inverse, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
-    low, high = level.top / width, level.top
-    x = chebyshev(level.operator, b, low, high, degree)
-    coarse = _cycle(hierarchy, depth + 1, restrict(level, b - apply(level.operator, x)), degree, width)
-    x = x + prolong(level, coarse)
-    return x + chebyshev(level.operator, b - apply(level.operator, x), low, high, degree)
+    x, residual, coarse = one_by_one(lambda b: _down(level, b, degree, width), b)
+    correction = _cycle(hierarchy, depth + 1, coarse, degree, width)
+    return one_by_one(lambda x, r, e: _up(level, x, r, e, degree, width), x, residual, correction)

@@ -166,13 +166,17 @@ class Problem:
 class Eigen:
     """How the eigenvectors are computed."""
 
-    method: Literal["lobpcg", "chebyshev", "scipy", "dense"]
+    method: Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
     k: int = Field(ge=1)
     normalised: bool
     tol: float = Field(gt=0)
     residual: float = Field(gt=0)
     maximum: int = Field(gt=0)
     guards: int | None = Field(ge=0)
+
+    def plan(self) -> dict[str, Any]:
+        """What only this method understands."""
+        return {}
 
     def basis(self, lattice: Any, key: Any, *, start: Any = None, steps: int | None = None) -> Any:
         """The smallest eigenpairs of a lattice, from vectors `[n, m]` if there are some, in so many steps at most."""
@@ -189,7 +193,19 @@ class Eigen:
             maximum=self.maximum if steps is None else min(steps, self.maximum),
             guards=self.guards,
             key=key,
+            **self.plan(),
         )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Lanczos(Eigen):
+    """Lanczos on a function of the operator."""
+
+    operator: Literal["inverted", "filtered", "plain"]
+
+    def plan(self) -> dict[str, Any]:
+        """The function."""
+        return {"operator": self.operator}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

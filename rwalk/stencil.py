@@ -4,14 +4,17 @@ Legend: n voxels, flat in C order; B bands, one per neighbour in both directions
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 Offsets = tuple[tuple[int, ...], ...]
+SHORT = 2**15  # entries up to which a block is not worth taking apart
 
 
 @jax.tree_util.register_dataclass
@@ -69,6 +72,17 @@ def apply(operator: Stencil, x: jax.Array) -> jax.Array:
     for band, values in zip(operator.bands, shifted, strict=True):
         result = result + band[lead] * values
     return result
+
+
+def one_by_one(function: Callable[..., Any], *blocks: jax.Array) -> Any:
+    """A function of blocks, `[k, n]` each, vector by vector: what it does to one of them stays in the caches.
+
+    What it needs beside its result is memory for one vector. Short vectors are taken all at once.
+    """
+    if blocks[0].shape[0] < 2 or blocks[0].shape[1] < SHORT:
+        return function(*blocks)
+    results = lax.map(lambda rows: function(*(row[None] for row in rows)), blocks)
+    return jax.tree.map(lambda result: result[:, 0], results)
 
 
 def congruent(operator: Stencil, scale: jax.Array) -> Stencil:

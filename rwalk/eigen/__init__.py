@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from rwalk import graph
-from rwalk.eigen import chebyshev, lobpcg, reference, ritz, start
+from rwalk.eigen import chebyshev, lanczos, lobpcg, reference, ritz, start
 from rwalk.eigen.pencil import Pencil, combine, gram, hierarchy_of, pencil_of, random_block
 from rwalk.graph import Lattice
 
-Method = Literal["lobpcg", "chebyshev", "scipy", "dense"]
-METHODS = ("lobpcg", "chebyshev", "scipy", "dense")
+Method = Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
+METHODS = ("lobpcg", "chebyshev", "lanczos", "scipy", "dense")
 
 
 class Basis(NamedTuple):
@@ -48,7 +48,7 @@ def smallest_eigenpairs(
     normalised: bool = True,
     x0: jax.Array | None = None,
     tol: float = 1e-3,
-    residual: float = 0.3,
+    residual: float = 0.5,
     maximum: int = 60,
     guards: int | None = None,
     key: jax.Array | None = None,
@@ -59,7 +59,8 @@ def smallest_eigenpairs(
     Args:
         lattice: the graph.
         k: pairs wanted, K.
-        method: `lobpcg` preconditioned by multigrid, `chebyshev` filters, `scipy` shift-invert, or `dense`.
+        method: `lobpcg` preconditioned by multigrid, `chebyshev` filters, `lanczos`, `scipy` shift-invert,
+            or `dense`.
         normalised: R is the degree, else one.
         x0: `[n, m]` vectors near the wanted ones, those of a similar graph: a warm start.
         tol: relative change of the sum of the values at which the iteration is at rest.
@@ -67,8 +68,8 @@ def smallest_eigenpairs(
         maximum: steps at most.
         guards: vectors beside the wanted ones; a fifth of K, 8 at least, by default.
         key: of random vectors.
-        plan: further options of `rwalk.eigen.lobpcg.lobpcg`, `rwalk.eigen.chebyshev.filtered` or
-            `rwalk.eigen.reference.shift_invert`.
+        plan: further options of `rwalk.eigen.lobpcg.lobpcg`, `rwalk.eigen.chebyshev.filtered`,
+            `rwalk.eigen.lanczos.lanczos` or `rwalk.eigen.reference.shift_invert`.
 
     Returns:
         The basis; `converged` says whether the stopping rule was met.
@@ -122,6 +123,8 @@ def _iterate(
         _, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (first, extra), block)
     if method == "lobpcg":
         return lobpcg.lobpcg(pencil, hierarchy, first, k, **rules)
+    if method == "lanczos":
+        return lanczos.lanczos(pencil, first, k, **rules)
     return chebyshev.filtered(pencil, first, k, **rules)
 
 

@@ -4,18 +4,24 @@ Legend: K pairs wanted, k = K + guards vectors in a block; blocks are `[k, n]`.
 Source: Knyazev 2001; basis selection after Duersch et al. 2018, with dropping instead of restarts.
 """
 
+import functools
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import linalg
 
 from rwalk import multigrid
 from rwalk.eigen import ritz
 from rwalk.eigen.pencil import Pencil, amplify, combine, gram, random_block
 from rwalk.multigrid import Hierarchy
-from rwalk.stencil import Stencil, apply
+from rwalk.stencil import Stencil, apply, one_by_one
+
+MEASURED = 4  # steps after which the inner products of X and P are measured again
+SLIP = 1e-2  # error of a Ritz value, relative to the largest, at which they are at once
 
 
 class Result(NamedTuple):
@@ -37,9 +43,17 @@ class Result(NamedTuple):
 @jax.jit
 def residual_norms(operator: Stencil, mass: Stencil, values: jax.Array, x: jax.Array) -> jax.Array:
     """|A x - lambda B x| of each vector, `[k]`."""
-    return jnp.linalg.norm(apply(operator, x) - values[:, None] * apply(mass, x), axis=1)
+    return jnp.linalg.norm(_residuals(operator, mass, values, x), axis=1)
 
 
+def _residuals(operator: Stencil, mass: Stencil, values: jax.Array, x: jax.Array) -> jax.Array:
+    def residual(v: jax.Array, value: jax.Array) -> jax.Array:
+        return apply(operator, v) - value * apply(mass, v)
+
+    return one_by_one(residual, x, values[:, None])
+
+
+@functools.partial(jax.jit, static_argnames=("degree", "width"))
 def _expand(
     operator: Stencil,
     mass: Stencil,
@@ -47,21 +61,50 @@ def _expand(
     values: jax.Array,
     x: jax.Array,
     p: jax.Array,
+    *,
     degree: int,
     width: float,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    weighted = apply(mass, x)
-    residual = apply(operator, x) - values[:, None] * weighted
-    norms = jnp.linalg.norm(residual, axis=1)
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """New directions W, norms of the residuals, the rows W B [X P W]^T and W A [X P W]^T, x^T (A - lambda B) x."""
+    residual = _residuals(operator, mass, values, x)
+    norms, slip = jnp.linalg.norm(residual, axis=1), (residual * x).sum(1)
     w = multigrid.vcycle(hierarchy, residual, degree=degree, width=width)
-    w = w - combine(gram(w, weighted), x)
+    w = w - combine(gram(ritz.product(mass, w), x), x)
     lengths = jnp.linalg.norm(w, axis=1)
     w = w / jnp.where(lengths > 0, lengths, 1)[:, None]
-    masses, energies = ritz.projections(operator, mass, (x, p, w))
-    return w, norms, masses, energies
+    rows = [jnp.concatenate([gram(image, block) for block in (x, p, w)], 1)
+            for image in (ritz.product(mass, w), ritz.product(operator, w))]  # fmt: skip
+    return w, norms, rows[0], rows[1], slip
 
 
-_expand_jitted = jax.jit(_expand, static_argnames=("degree", "width"))
+@functools.partial(jax.jit, donate_argnames=("x", "p"))
+def _recombine(cx: jax.Array, cp: jax.Array, cw: jax.Array, scale: jax.Array, x: jax.Array, p: jax.Array, w: jax.Array):  # type: ignore[no-untyped-def]
+    moved = combine(cp.T, p) + combine(cw.T, w)
+    return combine(cx.T, x) + moved, scale[:, None] * moved
+
+
+class _Known(NamedTuple):
+    """Inner products of X and P, `[2 k, 2 k]` float64: they follow from the coefficients, no vector is touched.
+
+    Where P and W are nearly dependent the rounding errors grow from step to step: they are measured again now and then.
+    """
+
+    masses: np.ndarray
+    energies: np.ndarray
+
+    def with_rows(self, masses: jax.Array, energies: jax.Array) -> "_Known":
+        """Of X, P and W, given the rows of W."""
+        return _Known(*(_bordered(known, np.asarray(rows, np.float64))
+                        for known, rows in zip(self, (masses, energies), strict=True)))  # fmt: skip
+
+    def within(self, chosen: np.ndarray) -> "_Known":
+        """Of the combinations `chosen` `[s, t]`."""
+        return _Known(*(chosen.T @ matrix @ chosen for matrix in self))
+
+
+def _bordered(known: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    side = known.shape[0]
+    return np.block([[known, rows[:, :side].T], [rows[:, :side], (rows[:, side:] + rows[:, side:].T) / 2]])
 
 
 def steps(
@@ -78,21 +121,35 @@ def steps(
         width: of the V-cycle's smoother.
 
     Yields:
-        values `[k]`, vectors `[k, n]`, residual norms `[k]` of the vectors that were yielded before.
+        values `[k]`, vectors `[k, n]` (overwritten by the next step), residual norms `[k]` of the vectors before.
     """
-    count = x.shape[0]
-    values, x = ritz.rayleigh_ritz(operator, mass, (x,), count)
+    size = x.shape[0]
+    values, x = ritz.rayleigh_ritz(operator, mass, (x,), size)
     p = jnp.zeros_like(x)
-    while True:
-        w, norms, masses, energies = _expand_jitted(
-            operator, mass, hierarchy, jnp.asarray(values, x.dtype), x, p, degree=degree, width=width
-        )
-        values, chosen = ritz.coefficients(masses, energies, count)
-        blocks = (x, p, w)
-        parts = ritz.split(chosen, blocks)
-        moved = (jnp.zeros_like(parts[0]), *parts[1:])
-        x, p = ritz.recombine(parts, blocks), ritz.recombine(moved, blocks)
+    known = _alone(values, size)
+    for number in itertools.count(1):
+        k = x.shape[0]
+        current = jnp.asarray(values, x.dtype)
+        w, norms, *rows, slip = _expand(operator, mass, hierarchy, current, x, p, degree=degree, width=width)
+        if number % MEASURED == 0 or float(jnp.abs(slip).max()) > SLIP * abs(values[-1]):
+            known = _Known(*(np.asarray(matrix, np.float64) for matrix in ritz.project(operator, mass, (x, p))))
+        whole = known.with_rows(*rows)
+        values, chosen = ritz.coefficients(*whole, size, ritz.unit(x))
+        moved = chosen.copy()
+        moved[:k] = 0
+        with ritz.one_thread():
+            lengths = np.sqrt(np.maximum(np.einsum("ik,ij,jk->k", moved, whole.masses, moved, optimize=True), 0))
+            scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+            known = whole.within(np.concatenate([chosen, moved * scale], 1))
+        parts = (jnp.asarray(part, x.dtype) for part in (chosen[:k], chosen[k : 2 * k], chosen[2 * k :], scale))
+        x, p = _recombine(*parts, x, p, w)
         yield values, x, np.asarray(norms)
+
+
+def _alone(values: np.ndarray, size: int) -> _Known:
+    """Of Ritz vectors and no directions."""
+    own, none = np.eye(len(values)), np.zeros((size, size))
+    return _Known(linalg.block_diag(own, none), linalg.block_diag(np.diag(values), none))
 
 
 def prefilter(pencil: Pencil, x: jax.Array, degree: int) -> jax.Array:
@@ -110,8 +167,8 @@ def lobpcg(
     residual: float,
     maximum: int,
     key: jax.Array,
-    degree: int = 3,
-    width: float = 12.0,
+    degree: int = 6,
+    width: float = 30.0,
     filter_degree: int = 20,
     confirmations: int = 1,
 ) -> Result:
@@ -138,14 +195,14 @@ def lobpcg(
     Returns:
         The pairs.
     """
-    size, taken, converged = x.shape[0], 0, False
+    size, taken, converged, total = x.shape[0], 0, False, np.inf
     rounds = 1 + (confirmations if size > count else 0)
     values = np.full(size, np.inf)
     for number in range(rounds):
         if number:
             guards = random_block(pencil, jax.random.fold_in(key, number), size - count)
             x = jnp.concatenate([x[:count], prefilter(pencil, guards, filter_degree)])
-        converged, quiet, total = False, 0, np.inf
+        converged, quiet = False, 0
         path = steps(pencil.operator, pencil.mass, hierarchy, x, degree=degree, width=width)
         for values, x, norms in path:  # noqa: B007 - used after the loop
             taken += 1

@@ -5,24 +5,34 @@ Legend: n voxels; a block is `[k, n]`; s vectors in all blocks together.
 
 import functools
 import itertools
+from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
+from threadpoolctl import ThreadpoolController
 
 from rwalk.eigen.pencil import combine, gram
-from rwalk.stencil import Stencil, apply
+from rwalk.stencil import Stencil, apply, one_by_one
 
 Blocks = tuple[jax.Array, ...]
+
+
+def product(operator: Stencil, block: jax.Array) -> jax.Array:
+    """A x of a block, in memory before it is used."""
+    return one_by_one(lambda rows: apply(operator, rows), block)
 
 
 def projections(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.Array, jax.Array]:
     """S B S^T and S A S^T, `[s, s]` each, for the stacked blocks S; the lower half is the transposed upper one."""
     results = []
     for matrix in (mass, operator):
-        products = [apply(matrix, block) for block in blocks]
-        rows = [[gram(left, right) for right in products[i:]] for i, left in enumerate(blocks)]
+        rows = []
+        for i, block in enumerate(blocks):
+            image = product(matrix, block)
+            rows.append([gram(image, right) for right in blocks[i:]])
         full = [
             [rows[i][j - i] if j >= i else rows[j][i - j].T for j in range(len(blocks))] for i in range(len(blocks))
         ]
@@ -30,7 +40,17 @@ def projections(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.A
     return results[0], results[1]
 
 
-def coefficients(masses: jax.Array, energies: jax.Array, count: int) -> tuple[np.ndarray, np.ndarray]:
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Matrices of a few hundred rows gain nothing from threads of BLAS, which wait for cores that XLA's hold."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+def coefficients(masses: Any, energies: Any, count: int, rounding: float) -> tuple[np.ndarray, np.ndarray]:
     """Solve the small problem S A S^T c = theta S B S^T c.
 
     Directions in which the vectors are dependent up to rounding are left out: the vectors are scaled to one length and
@@ -40,25 +60,32 @@ def coefficients(masses: jax.Array, energies: jax.Array, count: int) -> tuple[np
         masses: `[s, s]` S B S^T.
         energies: `[s, s]` S A S^T.
         count: pairs wanted.
+        rounding: unit of the dtype in which the inner products were taken.
 
     Returns:
         The smallest Ritz values `[k]` and their coefficients `[s, k]`, k = count or what there is, float64.
 
     Source: Stathopoulos and Wu 2002 (SVQB).
     """
-    rounding = 30 * float(jnp.finfo(masses.dtype).eps)
     masses, energies = (np.asarray(x, np.float64) for x in (masses, energies))
     lengths = np.sqrt(np.maximum(np.diag(masses), 0))
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    shares, directions = linalg.eigh(scale[:, None] * (masses + masses.T) / 2 * scale)
-    kept = shares > rounding * shares[-1]
-    basis = scale[:, None] * directions[:, kept] / np.sqrt(shares[kept])
-    values, vectors = linalg.eigh(basis.T @ ((energies + energies.T) / 2) @ basis)
-    return values[:count], (basis @ vectors)[:, :count]
+    with one_thread():
+        shares, directions = linalg.eigh(scale[:, None] * (masses + masses.T) / 2 * scale)
+        kept = shares > 100 * rounding * shares[-1]
+        basis = scale[:, None] * directions[:, kept] / np.sqrt(shares[kept])
+        values, vectors = linalg.eigh(basis.T @ ((energies + energies.T) / 2) @ basis)
+        return values[:count], (basis @ vectors)[:, :count]
+
+
+def unit(x: jax.Array) -> float:
+    """Of rounding in the dtype of x."""
+    return float(jnp.finfo(x.dtype).eps)
 
 
 @jax.jit
-def _project(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.Array, jax.Array]:
+def project(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.Array, jax.Array]:
+    """`projections`, compiled."""
     return projections(operator, mass, blocks)
 
 
@@ -76,6 +103,6 @@ def split(matrix: np.ndarray, blocks: Blocks) -> Blocks:
 
 def rayleigh_ritz(operator: Stencil, mass: Stencil, blocks: Blocks, count: int) -> tuple[np.ndarray, jax.Array]:
     """The smallest `count` Ritz pairs within the blocks: values `[k]` float64, B-orthonormal vectors `[k, n]`."""
-    masses, energies = _project(operator, mass, blocks)
-    values, chosen = coefficients(masses, energies, count)
+    masses, energies = project(operator, mass, blocks)
+    values, chosen = coefficients(masses, energies, count, unit(masses))
     return values, recombine(split(chosen, blocks), blocks)

@@ -41,7 +41,7 @@ def assert_right_basis(basis, exact, rtol):
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-@pytest.mark.parametrize("method", ["lobpcg", "chebyshev", "scipy"])
+@pytest.mark.parametrize("method", ["lobpcg", "chebyshev", "lanczos", "scipy"])
 def test_every_method_finds_the_pairs_of_the_dense_matrix(plane, method, normalised):
     lattice, exact = plane
     basis = eigen.smallest_eigenpairs(lattice, 12, method=method, normalised=normalised)
@@ -50,6 +50,23 @@ def test_every_method_finds_the_pairs_of_the_dense_matrix(plane, method, normali
     outside = ~np.asarray(lattice.active).ravel()
     assert not np.asarray(basis.vectors)[outside].any()
     assert float(basis.values[0]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("operator", ["filtered", "plain"])
+def test_lanczos_finds_them_on_any_function_of_the_operator(plane, operator):
+    lattice, exact = plane
+    rules = {"maximum": 200, "tol": 1e-4, "confirmations": 0}
+    basis = eigen.smallest_eigenpairs(lattice, 12, method="lanczos", operator=operator, **rules)
+    assert basis.converged
+    assert_right_basis(basis, exact[True], rtol=1e-2 if operator == "plain" else 1e-3)
+
+
+def test_lanczos_finds_the_other_vectors_of_a_value_that_is_not_simple():
+    lattice = lattice_of(np.ones((24, 24)))  # a square has pairs of equal values, of which a Krylov space holds one
+    basis = eigen.smallest_eigenpairs(lattice, 12, method="lanczos", normalised=False, tol=1e-5, residual=0.01)
+    waves = 2 - 2 * np.cos(np.pi * np.arange(24) / 24)
+    expected = np.sort(np.add.outer(waves, waves).ravel())[:12] * (1 + 1e-4)
+    np.testing.assert_allclose(basis.values, expected, rtol=2e-3, atol=1e-6)
 
 
 def test_pairs_satisfy_the_equation_in_float64(float64):  # noqa: ARG001
@@ -126,9 +143,11 @@ def test_the_run_is_the_same_for_the_same_key(plane):
 
 def test_misuse_is_refused_with_the_remedy(plane):
     lattice, _ = plane
-    with pytest.raises(ValueError, match="allowed are lobpcg, chebyshev, scipy, dense"):
+    with pytest.raises(ValueError, match="allowed are lobpcg, chebyshev, lanczos, scipy, dense"):
         eigen.smallest_eigenpairs(lattice, 3, method="power")
     with pytest.raises(ValueError, match=r"k=5000 pairs of \d+ coupled voxels; ask for"):
         eigen.smallest_eigenpairs(lattice, 5000)
+    with pytest.raises(ValueError, match="operator='cubed' of lanczos; allowed are inverted, filtered, plain"):
+        eigen.smallest_eigenpairs(lattice, 12, method="lanczos", operator="cubed")
     with pytest.raises(ValueError, match="use lobpcg"):
         eigen.smallest_eigenpairs(lattice_of(np.ones((90, 90))), 3, method="dense")

@@ -1,0 +1,192 @@
+"""Lanczos with thick restarts and full reorthogonalisation: one vector at a time, on a function of B^-1 A.
+
+The smallest eigenvalues are ill placed for Lanczos, so that the operator is a function that makes them the largest:
+`inverted` (A + s B)^-1 by conjugate gradients with multigrid, `filtered` a Chebyshev polynomial, `plain` top - B^-1 A.
+Vectors are z = B^1/2 y, in which the operator is symmetric.
+
+Legend: K pairs wanted, p = K + guards vectors kept at a restart, m vectors in the whole basis; n voxels.
+Source: Wu and Simon 2000 (thick restart).
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from scipy import linalg
+
+from rwalk import multigrid
+from rwalk.eigen import ritz
+from rwalk.eigen.chebyshev import degree_for
+from rwalk.eigen.lobpcg import Result, residual_norms
+from rwalk.eigen.pencil import Pencil, amplify, combine, gram, random_block
+from rwalk.multigrid import Hierarchy
+from rwalk.solve import conjugate_gradients
+from rwalk.stencil import Stencil, apply, congruent, reciprocal
+
+Operator = Literal["inverted", "filtered", "plain"]
+OPERATORS = ("inverted", "filtered", "plain")
+SHIFT = 0.1  # of the largest wanted value: the inverse stays bounded, and its largest values well apart
+INNER_STEPS = 100
+
+
+def _root(pencil: Pencil) -> jax.Array:
+    return jnp.sqrt(pencil.mass.diagonal)[None]
+
+
+@functools.partial(jax.jit, static_argnames="coarsest")
+def _shifted(pencil: Pencil, shift: jax.Array, coarsest: int) -> tuple[Stencil, Hierarchy, jax.Array]:
+    """C (A + shift B) C with unit diagonal, its hierarchy, and C `[n]`."""
+    diagonal = pencil.operator.diagonal + shift * pencil.mass.diagonal
+    unit = jnp.sqrt(reciprocal(diagonal))
+    whole = Stencil(diagonal, pencil.operator.bands, pencil.operator.shape, pencil.operator.offsets)
+    operator = congruent(whole, unit)
+    return operator, multigrid.setup(operator, pencil.near_null * jnp.sqrt(diagonal), coarsest=coarsest), unit
+
+
+def _plain(pencil: Pencil, v: jax.Array) -> jax.Array:
+    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
+    return pencil.top * v - inverse * apply(pencil.operator, inverse * v)
+
+
+@functools.partial(jax.jit, static_argnames="tol", donate_argnames=("basis", "matrix"))
+def _extend(
+    pencil: Pencil,
+    solver: tuple[Stencil, Hierarchy, jax.Array] | None,
+    edge: jax.Array | None,
+    degree: jax.Array | None,
+    basis: jax.Array,
+    matrix: jax.Array,
+    first: jax.Array,
+    tol: float,
+) -> tuple[jax.Array, jax.Array]:
+    """Fill up the basis from vector number `first`: `basis` `[m + 1, n]`, orthonormal up to it, `matrix` `[m + 1, m]`.
+
+    A vector that the operator maps into the basis already, up to rounding, adds nothing: it is left at zero.
+    """
+    root = _root(pencil)
+    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
+
+    def operate(v: jax.Array) -> jax.Array:
+        if solver is not None:
+            operator, hierarchy, unit = solver
+            right = unit[None] * (root * v)
+            x = conjugate_gradients(operator, hierarchy, right, jnp.zeros_like(right), tol, INNER_STEPS, 2)[0]
+            return root * (unit[None] * x)
+        if edge is not None and degree is not None:
+            return root * amplify(pencil, inverse * v, edge, degree)
+        return _plain(pencil, v)
+
+    def step(number: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        basis, matrix = state
+        w = operate(lax.dynamic_slice_in_dim(basis, number, 1))
+        size = jnp.linalg.norm(w)
+        once = gram(w, basis)
+        w = w - combine(once, basis)
+        again = gram(w, basis)
+        w = w - combine(again, basis)
+        left = jnp.linalg.norm(w)
+        small = left <= 30 * ritz.unit(w) * size
+        w = jnp.where(small, 0, w / jnp.where(small, 1, left))
+        matrix = lax.dynamic_update_slice_in_dim(matrix, (once + again).T, number, axis=1)
+        return lax.dynamic_update_slice_in_dim(basis, w, number + 1, axis=0), matrix
+
+    return lax.fori_loop(first, matrix.shape[1], step, (basis, matrix))
+
+
+def _new_direction(basis: jax.Array, vector: jax.Array) -> jax.Array:
+    """A vector made orthogonal to a basis, with unit length, `[1, n]`."""
+    for _ in range(2):
+        vector = vector - combine(gram(vector, basis), basis)
+        vector = vector / jnp.linalg.norm(vector)
+    return vector
+
+
+def lanczos(
+    pencil: Pencil,
+    x: jax.Array,
+    count: int,
+    *,
+    tol: float,
+    residual: float,
+    maximum: int,
+    key: jax.Array,
+    operator: Operator = "inverted",
+    inner: float = 1e-5,
+    confirmations: int = 1,
+) -> Result:
+    """Build a Krylov space, keep its best vectors, begin again from them; stopping as in `rwalk.eigen.lobpcg.lobpcg`.
+
+    A Krylov space holds one vector of each eigenspace, and none that its first vector lacks: after it is at rest a
+    random vector is put in place of the last residual and it must come to rest again, `confirmations` times.
+
+    Args:
+        pencil: A, B.
+        x: `[p, n]` about the wanted vectors, p > count: their sum is the first vector, their values place the shift
+            and the filter.
+        count: pairs wanted, K.
+        tol: relative change of the Ritz sum.
+        residual: relative to the largest wanted value.
+        maximum: restarts at most.
+        key: of random vectors.
+        operator: `inverted`, `filtered` or `plain`.
+        inner: residual of the linear systems of `inverted`.
+        confirmations: how often a random vector is put in.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        ValueError: the operator is unknown.
+    """
+    if operator not in OPERATORS:
+        raise ValueError(f"operator={operator!r} of lanczos; allowed are {', '.join(OPERATORS)}")
+    values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), x.shape[0])
+    kept, whole = x.shape[0], 2 * x.shape[0] + 10
+    solver, edge, degree = None, None, None
+    if operator == "inverted":
+        solver = _shifted(pencil, jnp.asarray(SHIFT * values[count - 1], x.dtype), 600)
+    elif operator == "filtered":
+        edge = jnp.asarray(values[-1], x.dtype)
+        degree = jnp.asarray(max(degree_for(float(pencil.top), float(edge), 200) // 2, 4))
+    root, blank = _root(pencil), jnp.zeros_like(x[:1])
+    signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (1, kept), x.dtype))
+    newcomer = root * (
+        combine(signs, x) + 0.1 * random_block(pencil, jax.random.fold_in(key, 1), 1) / x.shape[1] ** 0.5
+    )
+    basis = jnp.concatenate([newcomer / jnp.linalg.norm(newcomer), *([blank] * whole)])
+    matrix, first, converged, quiet, doubts, total = np.zeros((whole + 1, whole)), 0, False, 0, 0, np.inf
+    taken = 0
+    while taken < maximum and not converged:
+        taken += 1
+        basis, columns = _extend(
+            pencil, solver, edge, degree, basis, jnp.asarray(matrix, x.dtype), jnp.asarray(first), inner
+        )
+        matrix = np.asarray(columns, np.float64)
+        theta, chosen = _largest(matrix[:whole], kept)
+        last = basis[whole:]
+        best = combine(jnp.asarray(chosen.T, x.dtype), basis[:whole])
+        y = best * jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
+        values, turned = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y[:count],), count)
+        change, total = abs(total - values.sum()), values.sum()
+        quiet = quiet + 1 if change <= tol * abs(total) else 0
+        norms = residual_norms(pencil.operator, pencil.mass, jnp.asarray(values, x.dtype), turned)
+        if quiet >= 2 and bool((np.asarray(norms) <= residual * abs(values[-1])).all()):
+            if doubts == confirmations:
+                converged = True
+                continue
+            doubts, quiet = doubts + 1, 0
+            last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1))
+        basis = jnp.concatenate([best, last, *([blank] * (whole - kept))])
+        matrix, first = np.zeros((whole + 1, whole)), kept
+        matrix[range(kept), range(kept)] = theta
+    return Result(values, turned, taken, converged)
+
+
+def _largest(matrix: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenpairs of the projected operator, of whose columns the upper half was computed."""
+    with ritz.one_thread():
+        theta, vectors = linalg.eigh(np.triu(matrix), lower=False)
+    return theta[::-1][:kept], vectors[:, ::-1][:, :kept]
