@@ -32,7 +32,7 @@ def latency(
         seconds = []
         for _ in range(CALLS + 1):
             start = time.perf_counter()
-            np.asarray(call(ids, numbers))
+            np.asarray(call(jnp.asarray(ids), jnp.asarray(numbers)))
             seconds.append(time.perf_counter() - start)
         found[size] = (float(np.median(seconds[1:])), float(np.quantile(seconds[1:], 0.99)))
     return found
