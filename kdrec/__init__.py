@@ -18,7 +18,10 @@ _EXPORTS = {
     "Spec": "models",
     "Method": "distill",
 }
-_MODULES = ("corpus", "data", "distill", "export", "io", "metrics", "models", "simulator", "stream", "summary", "train")
+_MODULES = (
+    "channel", "corpus", "data", "delta", "distill", "export", "io", "labels", "memory", "metrics", "models",
+    "optimiser", "search", "serving", "sharing", "simulator", "stream", "summary", "train",
+)  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdrec import summary
+from kdrec import models, summary
 from kdrec import train as online
 from kdrec.channel import Channel, Heard
 from kdrec.distill import served
@@ -183,6 +183,9 @@ class Ranking:
     def run(self, state: State, *, place: Any = lambda x, axis=0: x) -> Iterator[tuple[State, dict[str, Any]]]:  # noqa: ARG005
         """Train interval after interval from `state.step` on."""
         channel = self._channel(state)
+        if self.model.shard:
+            teacher, student = (models.by_rows(tree, place) for tree in (state.teacher, state.student))
+            state = state._replace(teacher=teacher, student=student)
         for index in range(int(state.step), self.length()):
             found, time = self._batches(index, place)
             base = index * self.train.interval
@@ -271,10 +274,7 @@ class Ranking:
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:
         """Write the page and the pictures of a finished run, and the student of the first seed and last weight."""
-        from kdrec import export, io, report
-
-        if student := self._finished.get("student"):
-            io.write_bytes(folder / "student.stablehlo", export.serialise(student, self.plan.student))
+        from kdrec import export, io, report, serving
 
         title = f"{type(self.data).__name__.lower()} stream, {self.distill.method} distillation"
         if name := getattr(self.data, "name", None):
@@ -290,6 +290,11 @@ class Ranking:
             "counted": f"from event {self.scope.scored * self.train.interval * self.train.batch:,}",
             "seeds": str(self.train.seeds),
         }
+        if student := self._finished.get("student"):
+            artefact = export.serialise(student, self.plan.student)
+            io.write_bytes(folder / "student.stablehlo", artefact)
+            for size, (half, most) in serving.latency(artefact, self.stream).items():
+                settings[f"latency, batch of {size}"] = f"{1000 * half:.3g} ms, 99 % within {1000 * most:.3g} ms"
         report.write(rows, folder, title=title, tasks=self.stream.tasks, settings=settings)
 
 

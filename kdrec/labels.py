@@ -178,7 +178,7 @@ def pin(store: Store, teachers: Sequence[str], first: int = 0, last: int = LAST,
             shown = ", ".join(f"{v.version} ({v.status})" for v in own[:12]) + (" ..." if len(own) > 12 else "")
             asked = f"version {first}" if first == last else f"version from {first} on" if last == LAST else None
             asked = asked or f"version from {first} to {last}"
-            raise InputError(f"labels.versions: teacher {teacher!r} has no good {asked}; it has {shown}")
+            raise InputError(f"labels.first: teacher {teacher!r} has no good {asked}; it has {shown}")
     return Pin(tuple(teachers), first, last, labels if table is None else table, log)
 
 

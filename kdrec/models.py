@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 TRUNKS = ("mlp", "dlrm", "dcn", "mmoe")
@@ -243,6 +244,25 @@ def apply(params: Params, spec: Spec, ids: jax.Array, numbers: jax.Array) -> Out
     """
     graph, _ = nnx.split(nnx.eval_shape(lambda: Ranker(jax.random.key(0), spec)))
     return nnx.merge(graph, nnx.State(params))(ids, numbers)
+
+
+def by_rows(tree: Any, place: Any) -> Any:
+    """Split embedding tables, and what an optimiser keeps of them, by rows over devices; all else stays on each.
+
+    Args:
+        tree: learners with any leading axes.
+        place: `place(array, axis=)` puts an array on the devices, split along an axis.
+
+    Returns:
+        The tree, placed.
+    """
+
+    def put(path: Any, leaf: Any) -> Any:
+        name = getattr(path[-1], "key", None)
+        array = np.asarray(leaf)  # an array that is bound to one device could not meet those on several
+        return place(array, axis=array.ndim - 2) if name in ("embedding", "biases") else array
+
+    return jax.tree_util.tree_map_with_path(put, tree)
 
 
 def parameters(spec: Spec) -> int:

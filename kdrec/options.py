@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kdrec.stream import Columns, Stream
 
 STRICT = ConfigDict(extra="forbid")
+SHARDS = 64  # a table that is split by rows has a multiple of this many, so that usual numbers of devices divide it
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -116,12 +117,14 @@ class Model:
     layers: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
     crosses: int = Field(ge=0)
     experts: int = Field(ge=0)
+    shard: bool
 
     def spec(self, stream: "Stream") -> "Spec":
         """The shape for a stream."""
         from kdrec.models import Spec
 
-        sizes = (stream.vocabulary, len(stream.features), len(stream.numeric), len(stream.tasks))
+        rows = -(-stream.vocabulary // SHARDS) * SHARDS if self.shard else stream.vocabulary
+        sizes = (rows, len(stream.features), len(stream.numeric), len(stream.tasks))
         return Spec(self.trunk, *sizes, self.embedding, self.layers, self.crosses, self.experts)
 
 

@@ -1,5 +1,4 @@
-"""The page of a finished run: `report.html` in one offline file, beside it `ne.png`, `calibration.png`, `segments.png`,
-and `labels.png` where labels went through a store.
+"""The page of a finished run: `report.html` in one offline file, and its pictures beside it.
 
 A row is one interval: `events` so far, `window` as of `kdrec.summary.window`, and on the last one the gains.
 """

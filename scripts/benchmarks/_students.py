@@ -197,7 +197,7 @@ def stream(steps: int) -> Callable[[], Any]:
         events=BATCH * steps, users=500, items=300, birth=10**9, half_life=4e4, turn=4e5, dimension=8, strength=1.5,
         request=4, daily=20_000, seed=0, segment="segment", group="user",
     )  # fmt: skip
-    model = Model(trunk="mlp", embedding=EMBEDDING, layers=LAYERS, crosses=0, experts=0)
+    model = Model(trunk="mlp", embedding=EMBEDDING, layers=LAYERS, crosses=0, experts=0, shard=False)
     teacher = Teacher(scale=2, rate=RATE, refresh=1, warmup=0, slope=1, shift=0, segment_shift=0)
     how = Distill(method="auxiliary", weight=1.5, tasks=None, temperature=1, space="probability", lists="sigmoid")
     train = Training(

@@ -15,7 +15,7 @@ from benchmarks import _students
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 
-LOCAL, TORCH = "kdrec_local", "kdrec_torch"
+LOCAL, TORCH, FUXICTR = "kdrec_local", "kdrec_torch", "kdrec_fuxictr"
 WRITERS, COMMITS, ROWS = 3, 20, 2000
 
 
@@ -44,7 +44,10 @@ def training(name: str, steps: int, rows: int) -> Benchmark:
         name, f"{steps} steps, embedding table of {rows:,} rows",
         functools.partial(_students.events, steps, rows), _students.student, _students.reference,
         tolerance=2e-3, answer=_losses,
-        peers=(Peer("PyTorch, plain loop", f"{TORCH}:plain_loop", 2, environment="torch"),),
+        peers=(
+            Peer("PyTorch, plain loop", f"{TORCH}:plain_loop", 2, environment="torch"),
+            Peer("FuxiCTR's trainer", f"{FUXICTR}:trainer", 3, environment="fuxictr"),
+        ),
     )  # fmt: skip
 
 

@@ -189,3 +189,23 @@ def test_what_does_not_fit_is_answered_with_what_does(override, line):
     with pytest.raises(io.InputError) as caught:
         experiment.init(jax.random.key(0))
     assert str(caught.value).startswith(line)
+
+
+def test_faults_on_the_way_of_labels_lose_and_double_nothing(biased):
+    ran = {}
+    for fault in ("killed", "late", "duplicate", "missing", "bad"):
+        rows = finished(build(*NAMES, "teacher.shift=0.8", f"labels.fault={fault}")[0])
+        ran[fault] = rows
+        assert (rows[-1]["labels/lost"], rows[-1]["labels/doubled"]) == (0, 0), fault
+    # With the gate, a version that is bad leaves the good one to be read: the student is that of the clean run.
+    assert science(ran["bad"]) == science(ran["duplicate"]) == science(biased)
+    assert ran["bad"][-1]["labels/bad"] == 2 * 6  # two seeds; intervals 1, 4 ... 16 of 19
+    told = {fault: (rows[-1]["labels/coverage"], rows[-1]["labels/seen"]) for fault, rows in ran.items()}
+    assert told["bad"] == told["duplicate"] == (1, 1)
+    assert told["late"][0] == told["killed"][0] == 1
+    assert told["missing"][0] < 0.75
+    assert all(told[fault][1] < 0.75 for fault in ("late", "killed", "missing"))
+    assert science(ran["late"])[-1] == science(ran["missing"])[-1]  # a label that comes too late is one that is missing
+    ungated = finished(build(*NAMES, "teacher.shift=0.8", "labels.fault=bad", "labels.gate.active=false")[0])
+    assert ungated[-1]["labels/bad"] == 0
+    assert ungated[-1]["change/1"] > biased[-1]["change/1"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdrec import distill, export, models
+from kdrec import distill, export, models, serving
 from tests.kdrec.worlds import method, spec, world
 
 init = jax.jit(models.init, static_argnums=1)
@@ -56,3 +56,10 @@ def test_parameters_of_several_seeds_are_refused(key):
     several = jax.tree.map(lambda x: x[None], init(key, shape))
     with pytest.raises(ValueError, match="choose a seed and a weight first"):
         export.serialise(several, shape)
+
+
+def test_latency_is_told_for_each_size_of_batch(key):
+    shape = spec(world())
+    found = serving.latency(export.serialise(init(key, shape), shape), world(), sizes=(1, 7))
+    assert list(found) == [1, 7]
+    assert all(0 < half <= most < 1 for half, most in found.values())

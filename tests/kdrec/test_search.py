@@ -38,7 +38,7 @@ class Data:
 
 
 def experiment(*, prune, budget=None):
-    model = Model(trunk="mlp", embedding=4, layers=(8,), crosses=0, experts=0)
+    model = Model(trunk="mlp", embedding=4, layers=(8,), crosses=0, experts=0, shard=False)
     grid = Grid(scales=(1,), rates=(1e-5, 0.01, 0.03), points=(0.25, 0.5), prune=prune, budget=budget)
     train = Training(
         batch=16, interval=8, rate=0.01, start=0, skip=0, seeds=1, segments=2, bins=8, export=False, limit=8

@@ -55,7 +55,7 @@ def test_every_data_option_builds_what_it_says():
 
 def test_a_table_changes_what_the_defaults_say():
     experiment, _ = build("run.folder=unused", "table=freshness", "data=simulator", keep=True)
-    assert experiment.train.seeds == 5
+    assert experiment.train.seeds == 10
     assert not experiment.train.export
 
 
