@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from faultloc import tree, triage
+from faultloc.cases import Case
 from faultloc.collect import gcov, runner
 from faultloc.io import InputError, read, read_text, recording
 from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
-from faultloc.ranking import Case, Ranking, rank
+from faultloc.ranking import Ranking, rank
 
 
 def from_project(options: Project) -> Case:

@@ -14,6 +14,8 @@ import pytest
 from faultloc import localize, ranking, report
 from faultloc.io import InputError
 from faultloc.options import Display, Formula, Project, Statistics
+from faultloc.rankers import Posterior
+from faultloc.spectrum import pack
 from tests.conftest import REPOSITORY
 
 SHOP = """\
@@ -163,6 +165,39 @@ def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(projec
     found = run_and_rank(project, key)
     assert found.suspects[0].line == PLANTED
     assert any("test_broken.py could not be collected" in note for note in found.notes)
+
+
+def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_ranked(case, key):
+    given = case.recording
+    twice = given._replace(
+        spectrum=pack(np.tile(given.spectrum.covered(), 2), given.spectrum.failed),
+        files=("a.py", "shop.py"),
+        file=np.repeat(np.arange(2, dtype=np.int32), len(given.lines)),
+        lines=np.tile(given.lines, 2),
+    )
+    broken = case._replace(recording=twice, texts={"a.py": "def (:\n", "shop.py": SHOP})
+    statistics = Statistics(resamples=100, level=0.9)
+    found = ranking.rank(broken, Posterior(ridge=10.0, steps=100), (), key, statistics)
+    assert {s.file for s in found.suspects} == {"shop.py"}
+    assert found.suspects[0].line == PLANTED
+    assert any(note.startswith("a.py: left out, invalid syntax") for note in found.notes)
+
+
+def test_a_language_without_a_model_is_told_with_what_to_do(case, key):
+    pytest.importorskip("tree_sitter_java")
+    java = case._replace(
+        recording=case.recording._replace(files=("Shop.java",)),
+        texts={"Shop.java": "class Shop {\n" + "  int x() { return 1; }\n" * 14 + "}\n"},
+    )
+    with pytest.raises(InputError, match=r"no model of java comes with this package \(there are c, python\)"):
+        ranking.rank(java, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
+def test_a_damaged_model_is_told(case, key, tmp_path):
+    (tmp_path / "mine.npz").write_text("no model")
+    broken = Posterior(ridge=10.0, steps=100, model=str(tmp_path / "mine.npz"))
+    with pytest.raises(InputError, match="not a saved model, or a damaged one"):
+        ranking.rank(case, broken, (), key, Statistics(resamples=100, level=0.9))
 
 
 def test_without_a_passing_test_the_list_says_what_it_lacks(project, key):
