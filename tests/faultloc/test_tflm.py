@@ -172,7 +172,7 @@ def test_it_runs_on_the_statements_of_a_real_file():
 
     text = Path(argparse.__file__).read_text(encoding="utf-8")
     parsed, _ = tree.from_python({"argparse.py": text})
-    lines = np.array(tree.executable(text, "argparse.py"))
+    lines = np.array(source.executable(text, "argparse.py"))
     reduced = tree.statements(parsed, np.zeros(len(lines), int), lines)
     made = model(reduced.parent, 4, seed=8)
     with jax.debug_nans(True):
