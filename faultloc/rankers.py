@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from faultloc import corpus, features, formulas, learn, models, spectrum
+from faultloc import corpus, formulas, learn, models, spectrum
 from faultloc.io import InputError, Recording
 from faultloc.metrics import DECIMALS
 from faultloc.programs import Program, program
@@ -102,7 +102,7 @@ class Fitted:
         gains = values * self.model.weights.mean(0)
         best = np.argsort(-gains, axis=1)[:, :3]
         return [
-            ", ".join(f"{features.NAMES[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
+            ", ".join(f"{self.model.features[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
             for chosen, gain in zip(best, gains, strict=True)
         ]
 

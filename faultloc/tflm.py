@@ -17,6 +17,7 @@ Source: reconstruction of the model of Nath, Domingos 2016, from its abstract; t
 """
 
 import functools
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -50,8 +51,8 @@ class Tables(NamedTuple):
         table: `[R, K, K, ...]` of a statement's subclass, third axis, given its parent's.
     """
 
-    prior: jax.Array
-    table: jax.Array
+    prior: Any
+    table: Any
 
 
 def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
@@ -72,7 +73,7 @@ def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
     order = np.argsort(-depth, kind="stable")
     bounds = np.flatnonzero(np.diff(depth[order], prepend=-1, append=-1))
     chunks = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         if depth[order[start]] > 0:
             chunks += [order[first : min(first + width, stop)] for first in range(start, stop, width)]
     count = 1 << max(len(chunks) - 1, 0).bit_length()
@@ -175,20 +176,42 @@ def expected_counts(order: Schedule, tables: Tables, relation: jax.Array, eviden
 
 
 def posteriors(
-    order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, *, semiring: Semiring = "sum"
+    order: Schedule,
+    tables: Tables,
+    relation: jax.Array,
+    evidence: jax.Array,
+    *,
+    semiring: Semiring = "sum",
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, Tables]:
-    """The results of `subclasses` and `expected_counts` together; with "max" those of the most probable assignment."""
-    return _moments(semiring, order, relation, tables, evidence)
+    """The results of `subclasses` and `expected_counts` together.
+
+    Args:
+        order: see `log_total`.
+        tables: likewise.
+        relation: likewise.
+        evidence: likewise.
+        semiring: "max" marks and counts the most probable assignment instead.
+        weight: `[N, ...]` how often the tree of each root counts; None: once.
+    """
+    return _moments(semiring, order, relation, tables, evidence, weight)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _moments(
-    semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
+    semiring: Semiring,
+    order: Schedule,
+    relation: jax.Array,
+    tables: Tables,
+    evidence: jax.Array,
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, Tables]:
     """Both passes: gradients of `log_total` by evidence and by tables."""
     beta, messages = _up(semiring, order, relation, tables, evidence)
     top = tables.prior[None] + beta[:-1]
     at_roots = jnp.where(_leading(order.root, top), _shares(semiring, top, 1), 0)
+    if weight is not None:  # all that comes down from a root is in proportion to what starts there
+        at_roots = at_roots * weight[:, None]
     rows = _padded(relation)
 
     def receive(found: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
