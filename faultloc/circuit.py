@@ -120,10 +120,13 @@ def build(nodes: Sequence[Node]) -> Circuit:
     tables = [i for i in leaves if nodes[i].gaussian is None]
     normals = [i for i in leaves if nodes[i].gaussian is not None]
     place = {node: i for i, node in enumerate([*tables, *normals])}
-    layers, kinds, weights = [], [], []
+    layers: list[Layer] = []
+    kinds: list[tuple[Kind, int]] = []
+    weights: list[float] = []
+    both: tuple[Kind, Kind] = ("product", "sum")
     for level in range(1, int(height.max(initial=0)) + 1):
-        for kind in ("product", "sum"):
-            members = [i for i in np.flatnonzero(height == level) if nodes[i].kind == kind]
+        for kind in both:
+            members = [int(i) for i in np.flatnonzero(height == level) if nodes[i].kind == kind]
             if not members:
                 continue
             edges = [(place[child], n) for n, i in enumerate(members) for child in nodes[i].children]
@@ -171,7 +174,8 @@ def validate(nodes: Sequence[Node]) -> list[str]:
     Checked are the order of nodes, smoothness of sums, decomposability of products, and that weights and tables are
     probabilities that add up to one.
     """
-    faults, scopes = [], []
+    faults: list[str] = []
+    scopes: list[frozenset[int]] = []
     for i, node in enumerate(nodes):
         if any(not 0 <= child < i for child in node.children):
             return [f"node {i}: its children must come before it, got {list(node.children)}"]

@@ -75,6 +75,7 @@ class Forest(NamedTuple):
         symbols: `S` names.
         shift, stretch: `[F]` of the standardisation of `lines.values`.
         sums, squares: `[B, F]` of the standardised values over the lines of each bug, float64.
+        place: `[B]` places of the lines of each bug in the arrays of `lines`.
         lines: what the losses read.
     """
 
@@ -84,6 +85,7 @@ class Forest(NamedTuple):
     stretch: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
+    place: tuple[np.ndarray, ...]
     lines: Lines
 
     @property
@@ -149,8 +151,9 @@ def plant(examples: Sequence[Example]) -> Forest:
         faulty, np.repeat(np.arange(len(programs)), counts), block, sizes.astype(np.float32),
     )  # fmt: skip
     narrow = [jnp.asarray(x, jnp.int32 if np.issubdtype(x.dtype, np.integer) else x.dtype) for x in lines[1:]]
+    places = tuple(np.split(place, first[1:]))
     sums = (np.add.reduceat(values, first), np.add.reduceat(values**2, first))
-    return Forest(languages[0], symbols, shift, stretch, *sums, Lines(lines.order, *narrow))
+    return Forest(languages[0], symbols, shift, stretch, *sums, places, Lines(lines.order, *narrow))
 
 
 def _blocks(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

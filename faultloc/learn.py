@@ -4,7 +4,7 @@ Legend: see `faultloc.forest`; K latent subclasses.
 
 The log-odds of a line of subclass k, o = (w + d_k) . x + b_k + c[kind] + e[kind, k], say how likely a fault is there.
 Given that a program has exactly one, the probability of its place is P(n), proportional to sum_k Q_n(k) exp o_n(k),
-with Q the posterior of the subclasses when all lines are clean; see `tflm.single_fault`. With one subclass it is the
+with Q the posterior of the subclasses when all lines are clean; see `faults.single_fault`. With one subclass it is the
 softmax of the log-odds. Many models are learned in one pass over the forest: every fold, and every restart of it.
 """
 
@@ -90,7 +90,7 @@ def fit(
 
     Args:
         examples: bugs of programs other than those that will be ranked.
-        key: of the starts; with one subclass there is but one optimum, and nothing is random.
+        key: of the starts; with one subclass the first is from zero, and without restarts nothing is random.
         subclasses: K.
         restarts: starts, of which the one with the least loss is kept.
         ridge: see `Penalty`, which has the weights of the two terms.
@@ -103,17 +103,31 @@ def fit(
     Source: ours; the first term is the exact likelihood of a single fault under the model of `faultloc.tflm`.
     """
     forest = forests.plant(examples)
-    (model,) = fit_folds(
+    learned = fit_folds(
         forest, np.ones((forest.bugs, 1)), jax.random.key(0) if key is None else key, subclasses=subclasses,
         restarts=restarts, steps=steps, rate=rate, penalty=Penalty(ridge=ridge),
     )  # fmt: skip
-    return model
+    return learned.model[0]
+
+
+class Learned(NamedTuple):
+    """Models that were learned together, the restarts of a fold side by side.
+
+    Attributes:
+        model: one for each fold, the restart with the least loss.
+        scores: `[L, folds, restarts]` log-probability of every line under every one; see `Forest.place`.
+        loss: `[folds, restarts]`.
+    """
+
+    model: list[models.Model]
+    scores: np.ndarray
+    loss: np.ndarray
 
 
 def fit_folds(
     forest: Forest, weight: np.ndarray, key: jax.Array, *, subclasses: int, restarts: int, steps: int, rate: float,
     penalty: Penalty,
-) -> list[models.Model]:  # fmt: skip
+) -> Learned:  # fmt: skip
     """Learn one model for each column of `weight`, all of them together.
 
     Args:
@@ -127,31 +141,32 @@ def fit_folds(
         penalty: see `fit`.
     """
     drawn = np.repeat(weight, restarts, axis=1)
-    progress = advance(
-        start(forest, key, subclasses, drawn.shape[1], rate=rate, steps=steps),
-        forest,
-        drawn,
-        penalty,
-        steps,
-        rate,
-        steps,
-    )
-    loss = losses(progress.parameters, forest, drawn, penalty).reshape(-1, restarts)
+    first = start(forest, key, subclasses, drawn.shape[1], rate=rate, steps=steps, restarts=restarts)
+    ended = advance(first, forest, drawn, penalty, steps, rate, steps).parameters
+    loss = losses(ended, forest, drawn, penalty).reshape(-1, restarts)
+    learned = _masked(ended, jnp.asarray(penalty.use, jnp.float32))
+    scores = log_posteriors(learned, forest, drawn)
     best = loss.argmin(1) + restarts * np.arange(len(loss))
-    learned = _masked(progress.parameters, jnp.asarray(penalty.use, jnp.float32))
-    return [model(learned, forest, drawn, int(g)) for g in best]
+    chosen = [model(learned, forest, drawn, int(g)) for g in best]
+    return Learned(chosen, scores.reshape(len(scores), -1, restarts), loss)
 
 
-def start(forest: Forest, key: jax.Array, subclasses: int, count: int, *, rate: float, steps: int) -> Progress:
-    """Before the first step; the starts differ where there is more than one subclass."""
+def start(
+    forest: Forest, key: jax.Array, subclasses: int, count: int, *, rate: float, steps: int, restarts: int = 1
+) -> Progress:
+    """Before the first step: random, but with one subclass the first of the restarts of a fold is from zero."""
     size, kinds, k = len(forest.shift), len(forest.symbols), subclasses
     shapes = Parameters(
         (size,), (size, k), (k,), (kinds,), (kinds, k), (k, k), (kinds, k), (kinds, k)
     )  # fmt: skip
     keys = Parameters(*jax.random.split(key, len(shapes)))
-    random = {"by_subclass", "bias", "stay", "inner", "outer"} if subclasses > 1 else set()
+    apart = {"by_subclass", "bias", "stay", "inner", "outer"}
+    random = apart if subclasses > 1 else {"weights"}
+    spread = SPREAD * np.where((np.arange(count) % restarts > 0) | (subclasses > 1), 1, 0).astype(np.float32)
     drawn = [
-        SPREAD * jax.random.normal(key, (*shape, count)) if name in random else jnp.zeros((*shape, count))
+        jnp.broadcast_to(spread, (*shape, count)) * jax.random.normal(key, (*shape, count))
+        if name in random
+        else jnp.zeros((*shape, count))
         for name, shape, key in zip(Parameters._fields, shapes, keys, strict=True)
     ]
     parameters = Parameters(*drawn)
@@ -191,6 +206,18 @@ def _optimiser(rate: float, steps: int) -> optax.GradientTransformation:
         return rate * (1 + jnp.cos(jnp.pi * done)) / 2
 
     return optax.adam(cosine, b2=DECAY)
+
+
+def log_posteriors(parameters: Parameters, forest: Forest, weight: np.ndarray) -> np.ndarray:
+    """`[L, G]` log-probability of every line of every bug under every model; see `Forest.place`."""
+    mean, scale = (jnp.asarray(each, jnp.float32) for each in forest.moments(weight))
+    return np.asarray(_log_posteriors(parameters, forest.lines, mean, scale))
+
+
+@jax.jit
+def _log_posteriors(p: Parameters, lines: Lines, mean: jax.Array, scale: jax.Array) -> jax.Array:
+    scores = jnp.where(lines.real[:, None], _scores(p, lines, mean, scale), -jnp.inf)
+    return scores - forests.of_bug(forests.log_sum_by_bug(scores, lines), lines)
 
 
 def losses(parameters: Parameters, forest: Forest, weight: np.ndarray, penalty: Penalty) -> np.ndarray:

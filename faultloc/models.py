@@ -164,14 +164,14 @@ def rank(
 def _single(model: Model, program: Program, buggy: tuple[int, ...]) -> np.ndarray:
     if model.subclasses == 1:
         return log_odds(model, program)[:, 0]
-    from faultloc import tflm
+    from faultloc import faults, tflm
 
     given = potentials(model, program)
     known = program.owner[list(buggy)]
     # A known fault is evidence for the subclass of its statement: log sigmoid(o) in place of log(1 - sigmoid(o)).
     given.evidence[known] += given.odds[known]
     tables = tflm.Tables(model.prior, model.table)
-    return np.asarray(tflm.posterior(program.parent, tables, *given), np.float64)[program.owner]
+    return np.asarray(faults.posterior(program.parent, tables, *given), np.float64)[program.owner]
 
 
 def save(path: str | Path, model: Model) -> Path:

@@ -142,7 +142,7 @@ def test_learning_ends_where_another_optimiser_finds_no_way_down(planted):
     given, planted, weight = planted
     learned = learn.fit_folds(
         planted, weight, jax.random.key(0), subclasses=1, restarts=1, steps=400, rate=0.1, penalty=learn.Penalty(2.0)
-    )
+    ).model
     for g, model in enumerate(learned):
         seen, *rest = pieces(given, planted, weight[:, g])
         value = lambda x: by_definition(x[:19], x[19:], seen, *rest, 2)  # noqa: B023, E731
@@ -157,9 +157,9 @@ def test_learning_ends_where_another_optimiser_finds_no_way_down(planted):
 def test_what_a_fold_must_not_see_changes_nothing(planted):
     given, planted, weight = planted
     options = {"subclasses": 1, "restarts": 1, "steps": 400, "rate": 0.1, "penalty": learn.Penalty(2.0)}
-    together = learn.fit_folds(planted, weight, jax.random.key(0), **options)[2]
+    together = learn.fit_folds(planted, weight, jax.random.key(0), **options).model[2]
     alone = forest.plant(given[:3])
-    (apart,) = learn.fit_folds(alone, np.ones((3, 1)), jax.random.key(0), **options)
+    (apart,) = learn.fit_folds(alone, np.ones((3, 1)), jax.random.key(0), **options).model
     for example in given:
         np.testing.assert_allclose(
             models.rank(together, example.program), models.rank(apart, example.program), atol=2e-3
@@ -169,7 +169,7 @@ def test_what_a_fold_must_not_see_changes_nothing(planted):
 def test_subclasses_are_learned_and_the_best_of_the_restarts_is_kept(planted):
     given, planted, weight = planted
     options = {"subclasses": 2, "steps": 40, "rate": 0.1, "penalty": learn.Penalty(2.0)}
-    kept = learn.fit_folds(planted, weight, jax.random.key(3), restarts=2, **options)
+    kept = learn.fit_folds(planted, weight, jax.random.key(3), restarts=2, **options).model
     drawn = np.repeat(weight, 2, axis=1)
     first = learn.start(planted, jax.random.key(3), 2, 6, rate=0.1, steps=40)
     ended = learn.advance(first, planted, drawn, options["penalty"], 40, 0.1, 40).parameters
