@@ -4,7 +4,7 @@ The grammars of C and Java are an extra: `pip install 'quartet[trees]'`.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -45,7 +45,7 @@ def parse(texts: Mapping[str, str]) -> tuple[tree.Tree, dict[str, str]]:
                 faults.update({next(iter(chosen[name])): message})
             else:
                 trees.append(_grown(chosen[name], parser, name))
-    return (tree.joined(trees) if trees else tree.from_python({})[0]), faults
+    return (joined(trees) if trees else tree.from_python({})[0]), faults
 
 
 def _parser(name: str) -> Any:
@@ -69,3 +69,24 @@ def _grown(texts: Mapping[str, str], parser: Any, name: str) -> tree.Tree:
             stack.extend((child, depth + 1) for child in reversed(node.named_children) if child.type != "comment")
     symbol, depth, line, file = np.array(nodes, np.int32).reshape(-1, 4).T
     return tree.from_preorder(tuple(types), symbol, depth, line, file, tuple(texts))
+
+
+def joined(trees: Sequence[tree.Tree]) -> tree.Tree:
+    """One tree of several, each with symbols and files of its own."""
+    names = tuple(dict.fromkeys(name for each in trees for name in each.names))
+    number = {name: index for index, name in enumerate(names)}
+    nodes, files = 0, 0
+    symbols, parents, places = [], [], []
+    for each in trees:
+        symbols.append(np.array([number[name] for name in each.names], np.int32)[each.symbol])
+        parents.append(np.where(each.parent < 0, -1, each.parent + nodes))
+        places.append(each.file + files)
+        nodes, files = nodes + len(each.symbol), files + len(each.files)
+    return tree.Tree(
+        names,
+        np.concatenate(symbols),
+        np.concatenate(parents).astype(np.int32),
+        np.concatenate([each.line for each in trees]),
+        np.concatenate(places).astype(np.int32),
+        tuple(path for each in trees for path in each.files),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from faultloc import source, triage
+from faultloc import tree, triage
 from faultloc.cases import Case
 from faultloc.collect import gcov, runner
 from faultloc.io import InputError, read, read_text, recording
@@ -107,7 +107,7 @@ def _sources(files: Iterable[str], root: Path, notes: list[str]) -> tuple[dict[s
             notes.append(f"{file}: left out, it cannot be read")
             continue
         try:
-            universe[file] = source.executable(text, file)
+            universe[file] = tree.executable(text, file)
         except (SyntaxError, ValueError) as error:
             notes.append(f"{file}: left out, {error}")
             continue

@@ -18,7 +18,7 @@ from faultloc.metrics import DECIMALS
 from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
-STILL = ("depth", "size", "leaf", "siblings", *features.COUNTED, "nodes")  # features that no coverage moves
+MOVING = (*features.GROUPS["formulas"], *features.GROUPS["function"])  # features that coverage moves; they come first
 WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
@@ -170,7 +170,7 @@ class Fitted:
         gains = models.standardised(model, given) * model.weights.mean(0)
         best = np.argsort(-gains, axis=1)[:, :3]
         return [
-            ", ".join(f"{features.NAMES[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
+            ", ".join(f"{model.features[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
             for chosen, gain in zip(best, gains, strict=True)
         ]
 
@@ -182,7 +182,7 @@ class Fitted:
         model = self.model(given)
         if model.subclasses > 1 or statements is None:
             return None
-        moving = len(features.NAMES) - len(STILL)
+        moving = len(MOVING)
         slope = model.weights[0, :moving] / model.scale[:moving]
         fixed = models.log_odds(model, given)[:, 0] - given.values[:, :moving] @ slope
         _, function = np.unique(statements.function, return_inverse=True)

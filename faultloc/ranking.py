@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from faultloc import faultsets, formulas, grammars, intervals, metrics, source, spectrum, tree
+from faultloc import faultsets, formulas, grammars, intervals, metrics, spectrum, tree
 from faultloc.cases import Case, Suspect, place
 from faultloc.io import InputError, Recording
 from faultloc.options import Statistics
@@ -175,7 +175,7 @@ def _basis(
     reasons: Sequence[str],
 ) -> Basis:
     given = case.recording
-    scopes = {file: source.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
+    scopes = {file: tree.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
     texts = {file: text.splitlines() for file, text in case.texts.items()}
     scope, symbol, text, reason = [], [], [], []
     for i in range(len(given.lines)):

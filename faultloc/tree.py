@@ -156,27 +156,6 @@ def _walk(root: ast.AST, file: int, types: dict[str, int], nodes: list[tuple[int
         stack.extend((child, depth + 1, line) for child in reversed(children))
 
 
-def joined(trees: Sequence[Tree]) -> Tree:
-    """One tree of several, each with symbols and files of its own."""
-    names = tuple(dict.fromkeys(name for each in trees for name in each.names))
-    number = {name: index for index, name in enumerate(names)}
-    nodes, files = 0, 0
-    symbols, parents, places = [], [], []
-    for each in trees:
-        symbols.append(np.array([number[name] for name in each.names], np.int32)[each.symbol])
-        parents.append(np.where(each.parent < 0, -1, each.parent + nodes))
-        places.append(each.file + files)
-        nodes, files = nodes + len(each.symbol), files + len(each.files)
-    return Tree(
-        names,
-        np.concatenate(symbols),
-        np.concatenate(parents).astype(np.int32),
-        np.concatenate([each.line for each in trees]),
-        np.concatenate(places).astype(np.int32),
-        tuple(path for each in trees for path in each.files),
-    )
-
-
 def is_statement(name: str) -> bool:
     """Whether a node type is a statement of Python, C or Java."""
     return name in STATEMENTS or (name.endswith("_statement") and name != "compound_statement")
@@ -271,3 +250,44 @@ def _symbols(tree: Tree, nodes: np.ndarray) -> list[str]:
     return [
         names[tree.symbol[node]] + (f"/{names[tree.symbol[first[node]]]}" if first[node] >= 0 else "") for node in nodes
     ]
+
+
+def scopes(text: str) -> dict[int, str]:
+    """Qualified name of the innermost function or class around each line of a Python file; nothing at its top level.
+
+    Returns:
+        Name by line number; empty where the file does not parse.
+    """
+    try:
+        root = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return {}
+    names: dict[int, str] = {}
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = prefix
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                inner = f"{prefix}{child.name}"
+                names.update(dict.fromkeys(range(child.lineno, (child.end_lineno or child.lineno) + 1), inner))
+                inner += "."
+            visit(child, inner)
+
+    visit(root, "")
+    return names
+
+
+def executable(text: str, path: str) -> list[int]:
+    """Numbers of the lines of a Python file that hold an instruction.
+
+    Raises:
+        SyntaxError: it does not parse.
+        ValueError: likewise, for null bytes.
+    """
+    lines: set[int] = set()
+    stack = [compile(text, path, "exec", dont_inherit=True)]
+    while stack:
+        code = stack.pop()
+        lines.update(line for _, _, line in code.co_lines() if line)
+        stack.extend(constant for constant in code.co_consts if isinstance(constant, type(code)))
+    return sorted(lines)

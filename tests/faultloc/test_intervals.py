@@ -67,7 +67,7 @@ def test_what_coverage_moves_is_computed_as_for_learning():
     covered = rng.random((9, 8)) < 0.6
     recording = Recording(spectrum.pack(covered, np.arange(9) < 3), ("m.py",), np.zeros(8, np.int32), lines, ("t",) * 9)
     expected = features.describe(recording, found).values[:, :7]
-    assert features.NAMES[7:] == rankers.STILL
+    assert features.NAMES[:7] == rankers.MOVING
     _, function = np.unique(found.function, return_inverse=True)
     counted = spectrum.counts(jax.tree.map(jnp.asarray, recording.spectrum))
     np.testing.assert_allclose(intervals.dynamic(counted, jnp.asarray(function), 4), expected, atol=1e-5)

@@ -55,7 +55,7 @@ def test_depths_give_the_tree_back():
 
 def test_every_line_has_its_statement_and_its_function():
     found, _ = tree.from_python({"a.py": SOURCE})
-    lines = np.array(source.executable(SOURCE, "a.py"))
+    lines = np.array(tree.executable(SOURCE, "a.py"))
     reduced = tree.statements(found, np.zeros(len(lines), int), lines)
     symbol = {int(line): reduced.symbols[owner] for line, owner in zip(lines, reduced.owner, strict=True)}
     inside = dict(zip(lines.tolist(), reduced.inside.tolist(), strict=True))
@@ -74,7 +74,7 @@ def test_every_line_has_its_statement_and_its_function():
 
 def test_statements_form_a_tree_in_which_parents_come_first():
     found, _ = tree.from_python({"a.py": SOURCE})
-    lines = np.array(source.executable(SOURCE, "a.py"))
+    lines = np.array(tree.executable(SOURCE, "a.py"))
     reduced = tree.statements(found, np.zeros(len(lines), int), lines)
     assert reduced.parent[0] == -1
     assert (reduced.parent[1:] >= 0).all()
@@ -93,7 +93,7 @@ def test_a_file_that_does_not_parse_is_left_out_and_named():
 
 
 def test_scopes_are_qualified_names():
-    scopes = source.scopes(SOURCE)
+    scopes = tree.scopes(SOURCE)
     assert scopes[8] == "outer.inner"
     assert scopes[13] == "outer"
     assert scopes[21] == "Box.grow"
