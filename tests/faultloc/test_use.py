@@ -289,6 +289,53 @@ def test_sarif_has_what_the_standard_requires(case, key):
     assert len({r["partialFingerprints"]["line/v1"] for r in run["results"]}) == 4
 
 
+# Of section 3 of SARIF 2.1.0: which of its properties our objects may hold, and which they must.
+ALLOWED = {
+    "sarifLog": ({"$schema", "runs", "version"}, {"runs", "version"}),
+    "run": ({"tool", "originalUriBaseIds", "columnKind", "invocations", "results"}, {"tool"}),
+    "driver": ({"name", "version", "rules"}, {"name"}),
+    "rule": ({"id", "shortDescription", "fullDescription", "defaultConfiguration"}, {"id"}),
+    "invocation": ({"executionSuccessful", "toolExecutionNotifications"}, {"executionSuccessful"}),
+    "result": (
+        {"ruleId", "ruleIndex", "level", "rank", "message", "locations", "partialFingerprints"}, {"message"},
+    ),
+    "location": ({"physicalLocation", "logicalLocations"}, set()),
+    "physicalLocation": ({"artifactLocation", "region"}, {"artifactLocation"}),
+    "artifactLocation": ({"uri", "uriBaseId"}, set()),
+    "region": ({"startLine", "snippet"}, set()),
+    "message": ({"text"}, {"text"}),
+}  # fmt: skip
+
+
+def fits(kind, value):
+    allowed, required = ALLOWED[kind]
+    assert required <= value.keys() <= allowed, (kind, value.keys())
+    return value
+
+
+def test_sarif_holds_nothing_that_the_standard_does_not_name(case, key):
+    log = fits("sarifLog", json.loads(json.dumps(report.sarif(ranked(case, key), 4))))
+    assert (log["$schema"].rpartition("/")[2], log["version"]) == ("sarif-schema-2.1.0.json", "2.1.0")
+    (run,) = log["runs"]
+    fits("run", run)
+    (rule,) = fits("driver", run["tool"]["driver"])["rules"]
+    for name in ("shortDescription", "fullDescription"):
+        fits("message", fits("rule", rule)[name])
+    assert run["columnKind"] in {"utf16CodeUnits", "unicodeCodePoints"}
+    for invocation in run["invocations"]:
+        for note in fits("invocation", invocation)["toolExecutionNotifications"]:
+            assert note.keys() == {"level", "message"}
+    for result in run["results"]:
+        fits("message", fits("result", result)["message"])
+        assert -1 <= result["rank"] <= 100
+        assert all(isinstance(value, str) for value in result["partialFingerprints"].values())
+        for location in result["locations"]:
+            place = fits("physicalLocation", fits("location", location)["physicalLocation"])
+            fits("artifactLocation", place["artifactLocation"])
+            fits("message", fits("region", place["region"])["snippet"])
+            assert all(part.keys() == {"fullyQualifiedName", "kind"} for part in location.get("logicalLocations", []))
+
+
 def test_colours_are_for_terminals(case, key):
     found = ranked(case, key)
     assert "\x1b[38;5;196m" in "".join(report.listing(found, top=3, context=1, colours=True))
