@@ -19,8 +19,8 @@ _EXPORTS = {
     "read": "io",
 }
 _MODULES = (
-    "corpus", "features", "formulas", "intervals", "io", "learn", "metrics", "models", "programs", "rankers", "spectrum",
-    "stats", "tflm", "tree",
+    "corpus", "features", "formulas", "intervals", "io", "learn", "metrics", "models", "programs", "rankers",
+    "spectrum", "stats", "tflm", "tree",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]

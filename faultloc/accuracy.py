@@ -50,6 +50,7 @@ class HeldOut:
         self.bugs, self.ranker, self.resamples, self.level = list(bugs), ranker, resamples, level
         self.programs = sorted({bug.program for bug in self.bugs})
         self._bands: np.ndarray | None = None
+        self._folds: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.programs)
@@ -80,7 +81,7 @@ class HeldOut:
             Totals with this program, and its row: the mean figures of its bugs, for the last program those of all.
         """
         program = self.programs[index]
-        fitted = self.ranker.fit([bug for bug in self.bugs if bug.program != program], key)
+        fitted = self._fitted(program, key)
         here = [i for i, bug in enumerate(self.bugs) if bug.program == program]
         for i in here:
             bug = self.bugs[i]
@@ -95,6 +96,14 @@ class HeldOut:
             return totals, {"program": program, "bugs": len(here), **_figures(Totals(*(x[here] for x in totals)))}
         self._bands = totals.bands
         return totals, {"program": program, **self._summary(totals, key)}
+
+    def _fitted(self, program: str, key: jax.Array) -> Any:
+        """What was learned without a program; a ranker that can learns all folds together, once."""
+        if hasattr(self.ranker, "fit_folds"):
+            if self._folds is None:
+                self._folds = self.ranker.fit_folds(self.bugs)
+            return self._folds[program]
+        return self.ranker.fit([bug for bug in self.bugs if bug.program != program], key)
 
     def _summary(self, totals: Totals, key: jax.Array) -> dict[str, Any]:
         clusters = np.array([bug.cluster for bug in self.bugs])
@@ -111,7 +120,7 @@ class HeldOut:
             row |= self._against(name, Formula(name), totals, clusters, key)
         if all(bug.tree is not None for bug in self.bugs):
             row |= self._against("inside_first", Formula("op2", inside_first=True), totals, clusters, key)
-        return row
+        return row | getattr(self.ranker, "found", {})
 
     def _against(
         self, name: str, other: Formula, totals: Totals, clusters: np.ndarray, key: jax.Array

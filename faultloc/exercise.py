@@ -14,11 +14,12 @@ import numpy as np
 
 from faultloc import metrics, synthetic, triage
 from faultloc.accuracy import HeldOut, figures
+from faultloc.cases import Case
 from faultloc.corpus import Bug
 from faultloc.io import InputError
 from faultloc.options import Display, Mutants, Statistics, Task
 from faultloc.rankers import Formula
-from faultloc.ranking import Case, Ranking, rank
+from faultloc.ranking import Ranking, rank
 
 REFERENCES = ("ochiai", "tarantula", "op2")
 COLUMNS = ("fs/strict", "fs/mid", "fs/best", "top/1", "top/5", "top/10", "mfr")

@@ -40,6 +40,8 @@ NAMES = (
     *COUNTED, "nodes",
 )  # fmt: skip
 
+GROUPS = {"formulas": NAMES[:3], "function": NAMES[3:7], "shape": NAMES[7:11], "tokens": NAMES[11:]}
+
 
 class Lines(NamedTuple):
     """The lines of a program as a learner sees them.

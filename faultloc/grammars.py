@@ -4,7 +4,7 @@ The grammars of C and Java are an extra: `pip install 'quartet[trees]'`.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -45,7 +45,7 @@ def parse(texts: Mapping[str, str]) -> tuple[tree.Tree, dict[str, str]]:
                 faults.update({next(iter(chosen[name])): message})
             else:
                 trees.append(_grown(chosen[name], parser, name))
-    return (_joined(trees) if trees else tree.from_python({})[0]), faults
+    return (joined(trees) if trees else tree.from_python({})[0]), faults
 
 
 def _parser(name: str) -> Any:
@@ -71,7 +71,7 @@ def _grown(texts: Mapping[str, str], parser: Any, name: str) -> tree.Tree:
     return tree.from_preorder(tuple(types), symbol, depth, line, file, tuple(texts))
 
 
-def _joined(trees: list[tree.Tree]) -> tree.Tree:
+def joined(trees: Sequence[tree.Tree]) -> tree.Tree:
     """One tree of several, each with symbols and files of its own."""
     names = tuple(dict.fromkeys(name for each in trees for name in each.names))
     number = {name: index for index, name in enumerate(names)}

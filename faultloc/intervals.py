@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from faultloc.features import RANKED
+from faultloc.formulas import get
 from faultloc.metrics import DECIMALS
 from faultloc.spectrum import Counts, Spectrum, counts
 
@@ -54,6 +56,80 @@ def rank_intervals(
     return Bounds(np.asarray(low), np.asarray(high))
 
 
+class Linear(NamedTuple):
+    """Log-odds of lines as a function of their coverage.
+
+    Attributes:
+        fixed: `[L]` part that does not depend on coverage.
+        slope: `[7]` of the features that do, see `dynamic`.
+        function: `[L]` number of the function around each line, from 0.
+    """
+
+    fixed: Any
+    slope: Any
+    function: Any
+
+
+def learned_intervals(
+    spectrum: Spectrum, odds: Linear, key: jax.Array, *, samples: int = 1000, level: float = 0.95
+) -> Bounds:
+    """As `rank_intervals`, for a learned model whose log-odds are linear.
+
+    Args:
+        spectrum: of the program.
+        odds: of its lines.
+        key: random key.
+        samples: number of draws.
+        level: probability, in (0, 1).
+    """
+    device = Spectrum(jnp.asarray(spectrum.bits), jnp.asarray(spectrum.failed, bool), spectrum.size)
+    fixed, slope = jnp.asarray(odds.fixed, jnp.float32), jnp.asarray(odds.slope, jnp.float32)
+    given = Linear(fixed, slope, jnp.asarray(odds.function, jnp.int32))
+    low, high = _learned(device, given, key, int(odds.function.max()) + 1, samples, level)
+    return Bounds(np.asarray(low), np.asarray(high))
+
+
+@functools.partial(jax.jit, static_argnames=("functions", "samples", "level"))
+def _learned(
+    spectrum: Spectrum, odds: Linear, key: jax.Array, functions: int, samples: int, level: float
+) -> tuple[jax.Array, jax.Array]:
+    def ranks(draw: jax.Array) -> jax.Array:
+        drawn = dynamic(counts(spectrum, _weights(spectrum.failed, draw)), odds.function, functions)
+        return _mid_ranks(jnp.round(odds.fixed + drawn @ odds.slope, DECIMALS))
+
+    return _percentiles(ranks, key, samples, level)
+
+
+def dynamic(given: Counts, function: jax.Array, functions: int) -> jax.Array:
+    """`[L, 7]` the features of `faultloc.features` that depend on coverage, on the device.
+
+    Args:
+        given: counts of a program.
+        function: `[L]` number of the function around each line, from 0.
+        functions: how many there are.
+    """
+    lines = given.ef.shape[0]
+    places = [_mid_ranks(jnp.round(get(name)(given), DECIMALS)) for name in RANKED]
+    logs = [-jnp.log(place) / jnp.log(jnp.float32(max(lines, 2))) for place in places]
+    score = get("ochiai")(given)
+    nothing = jnp.zeros(functions, score.dtype)
+    size = nothing.at[function].add(1)
+    highest = nothing.at[function].max(score)
+    mean = nothing.at[function].add(score) / size
+    run = nothing.at[function].add((given.ef > 0).astype(score.dtype)) / size
+    place = 1 - (_mid_ranks(jnp.round(highest[function], DECIMALS)) - 0.5) / lines
+    return jnp.stack([*logs, highest[function], mean[function], place, run[function]], axis=1)
+
+
+def _percentiles(
+    ranks: Callable[[jax.Array], jax.Array], key: jax.Array, samples: int, level: float
+) -> tuple[jax.Array, jax.Array]:
+    drawn = lax.map(ranks, jax.random.split(key, samples), batch_size=min(BATCH, samples))
+    tail = (1 - level) / 2
+    bounds = jnp.quantile(drawn, jnp.array([tail, 1 - tail], drawn.dtype), axis=0)
+    return bounds[0], bounds[1]
+
+
 @functools.partial(jax.jit, static_argnames=("formula", "samples", "level"))
 def _intervals(
     spectrum: Spectrum,
@@ -68,10 +144,7 @@ def _intervals(
         by_score = _mid_ranks(jnp.round(scores, DECIMALS))
         return _mid_ranks(jnp.where(leading, jnp.float32(2 * spectrum.size), jnp.float32(0)) - by_score)
 
-    drawn = lax.map(ranks, jax.random.split(key, samples), batch_size=min(BATCH, samples))
-    tail = (1 - level) / 2
-    bounds = jnp.quantile(drawn, jnp.array([tail, 1 - tail], drawn.dtype), axis=0)
-    return bounds[0], bounds[1]
+    return _percentiles(ranks, key, samples, level)
 
 
 def _weights(failed: jax.Array, key: jax.Array) -> jax.Array:

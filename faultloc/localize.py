@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from faultloc import tree, triage
+from faultloc.cases import Case
 from faultloc.collect import gcov, runner
 from faultloc.io import InputError, read, read_text, recording
 from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
-from faultloc.ranking import Case, Ranking, rank
+from faultloc.ranking import Ranking, rank
 
 
 def from_project(options: Project) -> Case:
@@ -151,14 +152,13 @@ class Localizer:
         case = self._gather()
         found = rank(case, self._ranker, self._display.beside, key, self._statistics)
         found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)
-        best = found.suspects[0]
         row = {
             "case": case.title,
             "failing": int(case.recording.spectrum.failed.sum()),
             "passing": int((~case.recording.spectrum.failed.astype(bool)).sum()),
             "lines": case.recording.spectrum.size,
             "suspects": len(found.suspects),
-            "first_band": best.last - best.first + 1,
+            "first_band": sum(suspect.first == found.suspects[0].first for suspect in found.suspects),
         }
         return totals, row
 

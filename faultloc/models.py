@@ -82,44 +82,16 @@ class Potentials(NamedTuple):
     odds: np.ndarray
 
 
-def linear(
-    language: str, symbols: tuple[str, ...], mean: np.ndarray, scale: np.ndarray, weights: np.ndarray,
-    offsets: np.ndarray,
-) -> Model:  # fmt: skip
-    """A model with one subclass: its posterior is the softmax of the log-odds.
-
-    Args:
-        language: of the training programs.
-        symbols: `S` names.
-        mean: `[F]`.
-        scale: `[F]`.
-        weights: `[F]`.
-        offsets: `[S]`; a kind that was not seen has none.
-    """
-    rows = len(symbols) + 1
-    nothing = np.zeros((rows, 1, 0))
-    return Model(
-        language, "posterior", symbols, features.NAMES, mean, scale, weights[None], np.append(offsets, 0.0)[:, None],
-        np.zeros(1), np.zeros((0, 2), np.int64), np.zeros((1, 1, 1)), np.zeros(0, np.int64), nothing, nothing,
-        np.full((rows, 1), 0.5),
-    )  # fmt: skip
-
-
 def check(model: Model, program: Program) -> None:
     """Refuse a program that the model says nothing about.
 
     Raises:
-        InputError: it is in another language, or described by other features.
+        InputError: it is in another language.
     """
     if program.language != model.language:
         raise InputError(
             f"this model was learned from {model.language} programs, the program is in {program.language}; choose or "
             f"train a model of {program.language}, or rank by a formula"
-        )
-    if program.values.shape[1] != len(model.features):
-        raise InputError(
-            f"this model knows {len(model.features)} features of a line, the program has {program.values.shape[1]}; "
-            "train it again with this version"
         )
 
 
@@ -132,7 +104,8 @@ def log_odds(model: Model, program: Program) -> np.ndarray:
 
 def standardised(model: Model, program: Program) -> np.ndarray:
     """`[L, F]` features with the mean and the deviation of the training lines taken out."""
-    return (program.values - model.mean) / model.scale
+    chosen = [features.NAMES.index(name) for name in model.features]
+    return (program.values[:, chosen] - model.mean) / model.scale
 
 
 def potentials(model: Model, program: Program) -> Potentials:
@@ -191,14 +164,14 @@ def rank(
 def _single(model: Model, program: Program, buggy: tuple[int, ...]) -> np.ndarray:
     if model.subclasses == 1:
         return log_odds(model, program)[:, 0]
-    from faultloc import tflm
+    from faultloc import faults, tflm
 
     given = potentials(model, program)
     known = program.owner[list(buggy)]
     # A known fault is evidence for the subclass of its statement: log sigmoid(o) in place of log(1 - sigmoid(o)).
     given.evidence[known] += given.odds[known]
     tables = tflm.Tables(model.prior, model.table)
-    return np.asarray(tflm.posterior(program.parent, tables, *given), np.float64)[program.owner]
+    return np.asarray(faults.posterior(program.parent, tables, *given), np.float64)[program.owner]
 
 
 def save(path: str | Path, model: Model) -> Path:
@@ -240,8 +213,9 @@ def load(path: str | Path) -> Model:
         raise InputError(f"{path}: not a saved model, or a damaged one ({type(error).__name__})") from error
     if header.get("version") != VERSION:
         raise InputError(f"{path}: version {header.get('version')} of the format, this program reads {VERSION}")
-    if tuple(header["features"]) != features.NAMES:
-        raise InputError(f"{path}: the model knows other features of a line than this program; train it again")
+    strange = set(header["features"]) - set(features.NAMES)
+    if strange:
+        raise InputError(f"{path}: this program does not measure {', '.join(sorted(strange))}; train the model again")
     named: dict[str, Any] = {name: header[name] for name in ("language", "learner")}
     named |= {name: tuple(header[name]) for name in ("symbols", "features")}
     missing = set(Model._fields) - set(named) - set(arrays)

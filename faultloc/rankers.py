@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from faultloc import corpus, features, formulas, learn, models, spectrum, synthetic
+from faultloc import corpus, features, formulas, intervals, learn, models, spectrum, synthetic
 from faultloc.io import InputError, Recording
 from faultloc.metrics import DECIMALS
 from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
+MOVING = (*features.GROUPS["formulas"], *features.GROUPS["function"])  # features that coverage moves; they come first
 WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
@@ -169,9 +170,24 @@ class Fitted:
         gains = models.standardised(model, given) * model.weights.mean(0)
         best = np.argsort(-gains, axis=1)[:, :3]
         return [
-            ", ".join(f"{features.NAMES[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
+            ", ".join(f"{model.features[i]} {gain[i]:+.2f}" for i in chosen if gain[i] > 0)
             for chosen, gain in zip(best, gains, strict=True)
         ]
+
+    def bounds(
+        self, recording: Recording, statements: Statements | None, key: Any, samples: int, level: float
+    ) -> intervals.Bounds | None:
+        """Intervals of the ranks when the tests are drawn anew; None for a model with several subclasses."""
+        given = self.program(recording, statements)
+        model = self.model(given)
+        if model.subclasses > 1 or statements is None:
+            return None
+        moving = len(MOVING)
+        slope = model.weights[0, :moving] / model.scale[:moving]
+        fixed = models.log_odds(model, given)[:, 0] - given.values[:, :moving] @ slope
+        _, function = np.unique(statements.function, return_inverse=True)
+        odds = intervals.Linear(fixed, slope, function)
+        return intervals.learned_intervals(recording.spectrum, odds, key, samples=samples, level=level)
 
     def program(self, recording: Recording, statements: Statements | None) -> Program:
         """A program as the model sees it."""

@@ -1,13 +1,13 @@
 """Rank the lines of a program whose tests fail, with the reasons for their places."""
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from faultloc import faultsets, formulas, grammars, intervals, metrics, spectrum, tree
+from faultloc.cases import Case, Suspect, place
 from faultloc.io import InputError, Recording
 from faultloc.options import Statistics
 
@@ -16,66 +16,13 @@ FEWEST = 100  # draws, however large the program
 SETS = 5  # of faults that explain every failing test
 
 
-class Case(NamedTuple):
-    """A program whose tests fail.
-
-    Attributes:
-        title: what it is called.
-        root: folder that the paths of files are relative to.
-        recording: coverage and outcomes.
-        texts: source of each file, as far as it can be read.
-        outcomes: number of tests by outcome.
-        failures: name and message of each failing test.
-    """
-
-    title: str
-    root: Path
-    recording: Recording
-    texts: dict[str, str]
-    outcomes: dict[str, int]
-    failures: tuple[tuple[str, str], ...]
-
-
-class Suspect(NamedTuple):
-    """A line and why it stands where it stands.
-
-    Attributes:
-        file: path relative to the root of the case.
-        line: its number.
-        score: of the ranker.
-        first, last: places it can have, from 1, when equal scores are put in any order.
-        low, high: interval of its mid rank when the tests are drawn anew; None for a learned ranker.
-        probability: that the one fault is here, by a learned ranker; None for a formula.
-        ef, ep: failing and passing tests that ran it.
-        scope: function around it, may be empty.
-        symbol: kind of statement, may be empty.
-        text: of the line.
-        reason: one sentence.
-    """
-
-    file: str
-    line: int
-    score: float
-    first: int
-    last: int
-    low: float | None
-    high: float | None
-    probability: float | None
-    ef: int
-    ep: int
-    scope: str
-    symbol: str
-    text: str
-    reason: str
-
-
 class Basis(NamedTuple):
     """What stays when lines become known to be sound or faulty; `[L]` each but `score`.
 
     Attributes:
         score: scores of the lines, given indices of clean and of buggy ones; None where the ranker cannot condition.
         counts: failing and passing tests.
-        bounds: intervals of the ranks, None for a learned ranker.
+        bounds: intervals of the ranks before anything was known; None for a model that has none.
         scope, symbol, text, reason: see `Suspect`.
     """
 
@@ -136,19 +83,22 @@ def rank(
     Raises:
         InputError: no test fails, or no failing test runs a line.
     """
+    parsed, faults = grammars.parse(case.texts)
+    notes = [*case.recording.notes, *faults.values()]
+    if ranker.needs_tree:
+        case = case._replace(recording=_with_trees(case.recording, parsed, notes))
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
-    parsed, faults = grammars.parse(case.texts)
-    notes = [*given.notes, *faults.values()]
     statements = _statements(parsed, given)
     fitted = ranker.fit(bugs, key)
     score = fitted.scorer(given, statements) if fitted.probabilistic else None
     scores = fitted.scores(given, statements) if score is None else score((), ())
-    bounds = None
-    if fitted.formula is not None:
-        samples = min(statistics.resamples, max(BUDGET // (given.spectrum.tests * given.spectrum.size), FEWEST))
-        if samples < statistics.resamples:
-            notes.append(f"the program is large: its intervals come from {samples} draws of the tests")
+    samples = min(statistics.resamples, max(BUDGET // (given.spectrum.tests * given.spectrum.size), FEWEST))
+    if samples < statistics.resamples:
+        notes.append(f"the program is large: its intervals come from {samples} draws of the tests")
+    if fitted.formula is None:
+        bounds = fitted.bounds(given, statements, key, samples, statistics.level)
+    else:
         leading = statements.inside if ranker.needs_tree and statements else None
         bounds = intervals.rank_intervals(
             given.spectrum, fitted.formula, key, leading=leading, samples=samples, level=statistics.level
@@ -181,30 +131,6 @@ def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Rankin
     return _ranking(found.case, found.ranker, scores, found.beside, found.notes, clean, buggy, found.basis)
 
 
-def locate(recording: Recording, name: str) -> int:
-    """Index of the line that `FILE:LINE` names; the end of a path is enough where only one file ends so.
-
-    Raises:
-        InputError: there is no such line.
-    """
-    file, _, number = name.strip().rpartition(":")
-    fitting = [f for f in recording.files if f == file] or [f for f in recording.files if f.endswith(f"/{file}")]
-    if len(fitting) != 1 or not number.isdigit():
-        known = ", ".join(recording.files[:5]) + (", ..." if len(recording.files) > 5 else "")
-        raise InputError(f"{name}: is not FILE:LINE of one file of the program ({known})")
-    lines = recording.lines[recording.file == recording.files.index(fitting[0])]
-    if int(number) not in lines:
-        nearest = int(lines[np.abs(lines - int(number)).argmin()])
-        raise InputError(f"{name}: holds no instruction; the nearest line of {fitting[0]} that does is {nearest}")
-    chosen = (recording.file == recording.files.index(fitting[0])) & (recording.lines == int(number))
-    return int(np.flatnonzero(chosen)[0])
-
-
-def place(recording: Recording, index: int) -> tuple[str, int]:
-    """File and number of a line."""
-    return recording.files[recording.file[index]], int(recording.lines[index])
-
-
 def _demand(case: Case, counts: spectrum.Counts) -> None:
     if counts.failing == 0:
         told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(case.outcomes.items()))
@@ -214,6 +140,22 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         )
     if not counts.ef.any():
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
+
+
+def _with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:
+    """The lines of files that have a tree; files without one are named, unless no file has one."""
+    known = np.array([file in parsed.files for file in given.files], bool)
+    if known.all() or not known.any():
+        return given
+    without = [file for file, good in zip(given.files, known, strict=True) if not good]
+    notes.append(f"{len(without)} files without a syntax tree were left out, first {without[0]}")
+    kept = known[given.file]
+    covered = spectrum.pack(np.asarray(given.spectrum.covered(), bool)[:, kept], given.spectrum.failed)
+    number = np.cumsum(known) - 1
+    files = tuple(file for file, good in zip(given.files, known, strict=True) if good)
+    return given._replace(
+        spectrum=covered, files=files, file=number[given.file[kept]].astype(np.int32), lines=given.lines[kept]
+    )
 
 
 def _statements(parsed: tree.Tree, given: Recording) -> tree.Statements | None:

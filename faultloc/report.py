@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from faultloc.ranking import Ranking, Suspect, place
+from faultloc.cases import Suspect, place
+from faultloc.ranking import Ranking
 from faultloc.sarif import sarif
 
 SHADES = (196, 202, 208, 214, 220)  # of a terminal with 256 colours, from the most suspicious on
@@ -132,12 +133,11 @@ def _head(suspect: Suspect, colours: bool) -> str:
 
 def worth(suspect: Suspect) -> str:
     """Score or probability of a suspect, and how far its rank depends on the choice of tests."""
-    if suspect.probability is not None:
-        return f"probability {suspect.probability:.2%}"
+    sure = suspect.probability is not None
+    told = f"probability {suspect.probability:.2%}" if sure else f"score {suspect.score:.4g}"
     if suspect.low is None or suspect.high is None:
-        return f"score {suspect.score:.4g}"
-    interval = f"rank {round(suspect.low, 1):g} to {round(suspect.high, 1):g}"
-    return f"score {suspect.score:.4g}, {interval} when tests are redrawn"
+        return told
+    return f"{told}, rank {round(suspect.low, 1):g} to {round(suspect.high, 1):g} when tests are redrawn"
 
 
 def _context(suspect: Suspect, found: Ranking, context: int, shown: set[tuple[str, int]], colours: bool) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from faultloc import mutate, tree
+from faultloc import grammars, mutate, tree
 from faultloc.collect.runner import FAILURES, Test
 from faultloc.collect.suite import Suite
 from faultloc.corpus import Bug
@@ -63,6 +63,7 @@ class Workshop:
         files = sorted({file for test in passing.values() for file in test.lines} | set(base.imports))
         texts = {file: text for file in files if (text := read_text(file)) is not None}
         self.texts = {self._short(file): text for file, text in texts.items()}
+        self._trees = {file: tree.from_python({file: text})[0] for file, text in self.texts.items()}
         self._universe = {file: tree.executable(text, file) for file, text in self.texts.items()}
         self._base = {name: self._pairs(test) for name, test in passing.items()}
         sound = dict.fromkeys(self._base, False)
@@ -119,7 +120,8 @@ class Workshop:
         mutant = self.mutant(number)
         if mutant is None:
             raise ValueError(f"{self.package} has fewer than {number + 1} mutants with this seed")
-        parsed, _ = tree.from_python(self.texts | {mutant.path: mutant.text})
+        changed, _ = tree.from_python({mutant.path: mutant.text})
+        parsed = grammars.joined([changed if path == mutant.path else self._trees[path] for path in self.texts])
         given = self.recording
         found = Recording(Spectrum(bits, failed, given.spectrum.size), *given[1:])
         place = (np.array(given.files)[given.file] == mutant.path) & (given.lines == mutant.line)

@@ -17,6 +17,7 @@ Source: reconstruction of the model of Nath, Domingos 2016, from its abstract; t
 """
 
 import functools
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -50,8 +51,8 @@ class Tables(NamedTuple):
         table: `[R, K, K, ...]` of a statement's subclass, third axis, given its parent's.
     """
 
-    prior: jax.Array
-    table: jax.Array
+    prior: Any
+    table: Any
 
 
 def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
@@ -72,7 +73,7 @@ def schedule(parent: np.ndarray, *, width: int = WIDTH) -> Schedule:
     order = np.argsort(-depth, kind="stable")
     bounds = np.flatnonzero(np.diff(depth[order], prepend=-1, append=-1))
     chunks = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         if depth[order[start]] > 0:
             chunks += [order[first : min(first + width, stop)] for first in range(start, stop, width)]
     count = 1 << max(len(chunks) - 1, 0).bit_length()
@@ -131,7 +132,7 @@ def _total_forward(semiring: Semiring, *given: Any) -> tuple[jax.Array, tuple[An
 
 
 def _total_backward(semiring: Semiring, given: tuple[Any, ...], slope: jax.Array) -> tuple[Any, ...]:
-    found, counts = _moments(semiring, *given)
+    found, counts, _ = _moments(semiring, *given)
     scaled = jax.tree.map(lambda each: each * jnp.expand_dims(slope, range(each.ndim - slope.ndim)), (counts, found))
     return None, None, *scaled
 
@@ -157,7 +158,7 @@ def _subclasses_backward(given: tuple[Any, ...], slope: jax.Array) -> tuple[Any,
     # Second derivatives of log_total are symmetric: the transpose is the tangent of its gradient.
     order, relation, tables, evidence = given
     along = functools.partial(_moments, "sum", order, relation, tables)
-    _, (found, counts) = jax.jvp(along, (evidence,), (slope,))
+    _, (found, counts, _) = jax.jvp(along, (evidence,), (slope,))
     return None, None, counts, found
 
 
@@ -175,20 +176,44 @@ def expected_counts(order: Schedule, tables: Tables, relation: jax.Array, eviden
 
 
 def posteriors(
-    order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, *, semiring: Semiring = "sum"
-) -> tuple[jax.Array, Tables]:
-    """The results of `subclasses` and `expected_counts` together; with "max" those of the most probable assignment."""
-    return _moments(semiring, order, relation, tables, evidence)
+    order: Schedule,
+    tables: Tables,
+    relation: jax.Array,
+    evidence: jax.Array,
+    *,
+    semiring: Semiring = "sum",
+    weight: jax.Array | None = None,
+) -> tuple[jax.Array, Tables, jax.Array]:
+    """The results of `subclasses`, `expected_counts` and `log_total` together.
+
+    Args:
+        order: see `log_total`.
+        tables: likewise.
+        relation: likewise.
+        evidence: likewise.
+        semiring: "max" marks and counts the most probable assignment instead.
+        weight: `[N, ...]` how often the tree of each root counts; None: once.
+    """
+    return _moments(semiring, order, relation, tables, evidence, weight)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _moments(
-    semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
-) -> tuple[jax.Array, Tables]:
-    """Both passes: gradients of `log_total` by evidence and by tables."""
+    semiring: Semiring,
+    order: Schedule,
+    relation: jax.Array,
+    tables: Tables,
+    evidence: jax.Array,
+    weight: jax.Array | None = None,
+) -> tuple[jax.Array, Tables, jax.Array]:
+    """Both passes: gradients of `log_total` by evidence and by tables, and itself."""
     beta, messages = _up(semiring, order, relation, tables, evidence)
     top = tables.prior[None] + beta[:-1]
     at_roots = jnp.where(_leading(order.root, top), _shares(semiring, top, 1), 0)
+    totals = _fold(semiring, top, 1)
+    totals = jnp.where(_leading(order.root, totals), totals, 0)
+    if weight is not None:  # all that comes down from a root is in proportion to what starts there
+        at_roots, totals = at_roots * weight[:, None], totals * weight
     rows = _padded(relation)
 
     def receive(found: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
@@ -199,7 +224,7 @@ def _moments(
 
     found, pairs = lax.scan(receive, _padded(at_roots), (order.node, order.parent, messages), reverse=True)
     used = jnp.zeros_like(tables.table).at[rows[order.node]].add(pairs)
-    return found[:-1], Tables(at_roots.sum(0), used)
+    return found[:-1], Tables(at_roots.sum(0), used), totals.sum(0)
 
 
 def _up(
@@ -242,68 +267,6 @@ def _padded(values: jax.Array) -> jax.Array:
 def _leading(mask: jax.Array, like: jax.Array) -> jax.Array:
     """Give `[n]` the rank of `like`, along its first axis."""
     return mask.reshape(mask.shape + (1,) * (like.ndim - 1))
-
-
-def buggy(order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, odds: jax.Array) -> jax.Array:
-    """`[N, ...]` probability that each statement is buggy, any number of them being so.
-
-    A statement of subclass k is buggy with probability sigmoid(odds_n(k)), independently given the subclasses.
-
-    Args:
-        order: see `log_total`.
-        tables: likewise.
-        relation: likewise.
-        evidence: likewise.
-        odds: `[N, K, ...]` log-odds of a bug; -inf where there cannot be one.
-    """
-    return (subclasses(order, tables, relation, evidence) * jax.nn.sigmoid(odds)).sum(1)
-
-
-def single_fault(
-    order: Schedule, tables: Tables, relation: jax.Array, evidence: jax.Array, odds: jax.Array
-) -> jax.Array:
-    """`[N, ...]` log-probability that the bug is at each statement, exactly one statement of the program being buggy.
-
-    With Q0_n(k) the posterior of z_n when every statement is clean, P(n) is proportional to sum_k Q0_n(k) exp
-    odds_n(k); this is the derivative of `log_total` with respect to the log-indicator of a bug at the clean point.
-
-    Args:
-        order: see `log_total`; the statements of one program.
-        tables: likewise.
-        relation: likewise.
-        evidence: likewise.
-        odds: `[N, K, ...]` log-odds of a bug; -inf where there cannot be one.
-    """
-    clean = evidence - jax.nn.softplus(odds)
-    with_bug = jax.nn.logsumexp(odds, axis=1, b=subclasses(order, tables, relation, clean))
-    return with_bug - jax.nn.logsumexp(with_bug, axis=0, keepdims=True)
-
-
-def posterior(
-    parent: np.ndarray, tables: Tables, relation: np.ndarray, evidence: np.ndarray, odds: np.ndarray
-) -> np.ndarray:
-    """`[N]` of `single_fault` for one program on the host.
-
-    The number of statements is rounded up to a power of two, so that programs of similar size share a compiled pass.
-
-    Args:
-        parent: `[N]` see `schedule`.
-        tables: arrays of the host or of a device.
-        relation: `[N]`.
-        evidence: `[N, K]`.
-        odds: `[N, K]`.
-    """
-    size = len(parent)
-    fill = bucket(size) - size
-    tables = Tables(*(jnp.asarray(each, jnp.float32) for each in tables))
-    order = schedule(np.pad(parent, (0, fill), constant_values=-1))
-    rows = jnp.asarray(np.pad(relation, (0, fill)), jnp.int32)
-    seen = jnp.asarray(np.pad(evidence, ((0, fill), (0, 0))), jnp.float32)
-    chances = jnp.asarray(np.pad(odds, ((0, fill), (0, 0)), constant_values=-np.inf), jnp.float32)
-    return np.asarray(_single_fault(order, tables, rows, seen, chances))[:size]
-
-
-_single_fault = jax.jit(single_fault)
 
 
 def bucket(size: int, smallest: int = WIDTH) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from faultloc import ranking, report
+from faultloc.cases import locate
 from faultloc.io import InputError, write_npz
 from faultloc.options import Display, Task
 from faultloc.ranking import Ranking
@@ -27,7 +28,7 @@ def start(found: Ranking, clean: Iterable[str], buggy: Iterable[str]) -> Ranking
         InputError: a name is not a line of the program, or the ranker cannot be told.
     """
     lines = found.case.recording
-    known = [[ranking.locate(lines, name) for name in names] for names in (clean, buggy)]
+    known = [[locate(lines, name) for name in names] for names in (clean, buggy)]
     return ranking.rerank(found, *known) if any(known) else found
 
 
@@ -89,7 +90,7 @@ def _told(found: Ranking, verb: str, name: str) -> Ranking:
             raise InputError(f"{number}: there are {len(found.suspects)} suspects; give 1 to that, or FILE:LINE")
         suspect = found.suspects[number - 1]
         name = f"{suspect.file}:{suspect.line}"
-    line = ranking.locate(found.case.recording, name)
+    line = locate(found.case.recording, name)
     clean, buggy = ({*found.clean}, {*found.buggy})
     for known in (clean, buggy):
         known.discard(line)

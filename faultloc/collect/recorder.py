@@ -89,7 +89,7 @@ class Recorder:
                 say(self.program.path(code.co_filename), line)
 
         told: set = set()
-        self.hit = aloud
+        self.hit = aloud  # type: ignore[method-assign]
 
     def _by_file(self, hits):
         files: dict = {}

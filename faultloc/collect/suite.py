@@ -1,5 +1,6 @@
 """The tests of an installed package, run in one process for many variants of its source; see `worker`."""
 
+import contextlib
 import json
 import os
 import select
@@ -96,7 +97,7 @@ class Suite:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
-        weakref.finalize(self, self._process.kill)
+        weakref.finalize(self, _end, self._process)
         self._waiting = b""
         for entry in self._entries(START):
             if entry is not None and "ready" in entry:
@@ -137,3 +138,12 @@ class Suite:
                 self._process.wait()
                 return
             self._waiting, last = self._waiting + block, time.monotonic()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was not sent cannot be
+                pipe.close()

@@ -212,6 +212,7 @@ def main(name: str) -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     # What the tests print must not mix with the answers, and they must not eat the requests.
+    package = Package(name)  # before standard error is gone: what is wrong with the package is told there
     output, requests = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -222,7 +223,6 @@ def main(name: str) -> None:
         output.write(json.dumps(entry) + "\n")
         output.flush()
 
-    package = Package(name)
     answer({"ready": str(package.folder)})
     for line in requests:
         try:

@@ -1,8 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from faultloc import formulas, intervals, metrics, spectrum
+from faultloc import features, formulas, intervals, metrics, rankers, spectrum, tree
+from faultloc.io import Recording
 
 
 @pytest.fixture
@@ -55,3 +57,28 @@ def test_it_works_without_a_passing_test(key):
 def test_a_level_outside_the_unit_interval_is_refused(program, key):
     with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
         intervals.rank_intervals(program, formulas.ochiai, key, level=95)
+
+
+def test_what_coverage_moves_is_computed_as_for_learning():
+    rng = np.random.default_rng(3)
+    parsed, _ = tree.from_python({"m.py": "".join(f"def f{i}(x):\n    x = {i}\n    return x + 1\n" for i in range(4))})
+    lines = np.array([n for i in range(4) for n in (3 * i + 2, 3 * i + 3)])
+    found = tree.statements(parsed, np.zeros(8, int), lines)
+    covered = rng.random((9, 8)) < 0.6
+    recording = Recording(spectrum.pack(covered, np.arange(9) < 3), ("m.py",), np.zeros(8, np.int32), lines, ("t",) * 9)
+    expected = features.describe(recording, found).values[:, :7]
+    assert features.NAMES[:7] == rankers.MOVING
+    _, function = np.unique(found.function, return_inverse=True)
+    counted = spectrum.counts(jax.tree.map(jnp.asarray, recording.spectrum))
+    np.testing.assert_allclose(intervals.dynamic(counted, jnp.asarray(function), 4), expected, atol=1e-5)
+
+
+def test_intervals_of_a_model_that_only_looks_at_ochiai_are_those_of_ochiai(key):
+    rng = np.random.default_rng(4)
+    given = spectrum.pack(rng.random((12, 6)) < 0.5, np.arange(12) < 4)
+    slope = np.array([1.0, 0, 0, 0, 0, 0, 0])
+    odds = intervals.Linear(np.zeros(6), slope, np.zeros(6, int))
+    ours = intervals.learned_intervals(given, odds, key, samples=64, level=0.9)
+    theirs = intervals.rank_intervals(given, formulas.ochiai, key, samples=64, level=0.9)
+    np.testing.assert_array_equal(ours.low, theirs.low)
+    np.testing.assert_array_equal(ours.high, theirs.high)

@@ -71,7 +71,7 @@ def test_a_program_in_another_language_is_refused():
     ("change", "message"),
     [
         ({"version": 99}, "version 99 of the format, this program reads 1"),
-        ({"features": ["other"]}, "other features of a line"),
+        ({"features": ["weather"]}, "does not measure weather; train the model again"),
     ],
 )
 def test_files_of_other_versions_are_refused(change, message, tmp_path):

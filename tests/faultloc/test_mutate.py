@@ -126,7 +126,7 @@ def test_mutants_that_hang_or_kill_the_interpreter_are_noted_and_the_next_one_ru
 
 
 def test_a_package_without_tests_or_that_is_not_there_is_one_line():
-    with pytest.raises(InputError, match="cannot load no_such_package"):
+    with pytest.raises(InputError, match=r"cannot load no_such_package \(ModuleNotFoundError: no package no_such_pack"):
         synthetic.Workshop("no_such_package", 0, 1.0)
     with pytest.raises(InputError, match="tabulate ships no test that passes"):
         synthetic.Workshop("tabulate", 0, 1.0)
@@ -138,3 +138,30 @@ def test_the_same_seed_makes_the_same_bugs():
     assert [bug.name for bug in first] == [bug.name for bug in second]
     fresh = synthetic.Workshop("toolz", 0, 2.0).after(0)
     np.testing.assert_array_equal(fresh.bits, first[0].recording.spectrum.bits)
+
+
+def test_an_interrupted_exercise_goes_on_where_it_was_with_the_same_numbers(key):
+    from faultloc.exercise import Exercise
+    from faultloc.options import Display, Mutants, Statistics, Task
+    from faultloc.rankers import Formula
+
+    def make():
+        options = Mutants(name="mutants", package="toolz", mutants=6, limit=None, seed=0, test_timeout=2.0)
+        display = Display(top=2, context=0, beside=())
+        task = Task(name="rank", clean=(), buggy=())
+        return Exercise(options, Formula("ochiai"), display, Statistics(resamples=100, level=0.9), task)
+
+    def go(exercise, totals, indices):
+        for index in indices:
+            totals, row = exercise.score(index, totals, key=key, place=lambda x: x)
+        return totals, row
+
+    straight, row = go(make(), make().totals(), range(7))
+    half, _ = go(make(), make().totals(), range(3))
+    synthetic.workshop.cache_clear()  # a new process knows nothing of the mutants that were made
+    resumed = make()
+    later, again = go(resumed, half, range(3, 7))
+    for one, other in zip(straight, later, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert row == again
+    assert row["bugs"] == 6

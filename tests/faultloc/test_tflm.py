@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, logsumexp
 
-from faultloc import tflm, tree
+from faultloc import faults, tflm, tree
 
 TREES = {
     "one": [-1],
@@ -96,8 +96,8 @@ def test_bugs_equal_enumeration_over_subclasses_and_bugs(shape):
             if bugs.sum() == 1:
                 alone[bugs.argmax()] = np.logaddexp(alone[bugs.argmax()], log_p)
     odds = jnp.asarray(made["odds"], jnp.float32)
-    np.testing.assert_allclose(tflm.buggy(*given(made), odds), joint / np.exp(logsumexp(total)), atol=5e-6)
-    np.testing.assert_allclose(tflm.single_fault(*given(made), odds), alone - logsumexp(alone), atol=2e-5)
+    np.testing.assert_allclose(faults.buggy(*given(made), odds), joint / np.exp(logsumexp(total)), atol=5e-6)
+    np.testing.assert_allclose(faults.single_fault(*given(made), odds), alone - logsumexp(alone), atol=2e-5)
 
 
 def test_expected_counts_equal_enumeration():
@@ -131,14 +131,14 @@ def test_posteriors_are_the_slopes_of_the_float64_recursion():
 def test_one_subclass_is_the_softmax_of_the_log_odds():
     made = model(TREES["mixed"], 1, seed=4)
     odds = jnp.asarray(made["odds"], jnp.float32)
-    np.testing.assert_allclose(tflm.single_fault(*given(made), odds), log_softmax(made["odds"][:, 0]), atol=1e-5)
-    np.testing.assert_allclose(tflm.buggy(*given(made), odds), expit(made["odds"][:, 0]), atol=1e-6)
+    np.testing.assert_allclose(faults.single_fault(*given(made), odds), log_softmax(made["odds"][:, 0]), atol=1e-5)
+    np.testing.assert_allclose(faults.buggy(*given(made), odds), expit(made["odds"][:, 0]), atol=1e-6)
 
 
 def test_statements_that_cannot_be_buggy_take_no_probability():
     made = model(TREES["mixed"], 2, seed=5)
     made["odds"][[0, 3]] = -np.inf
-    found = np.exp(np.asarray(tflm.single_fault(*given(made), jnp.asarray(made["odds"], jnp.float32))))
+    found = np.exp(np.asarray(faults.single_fault(*given(made), jnp.asarray(made["odds"], jnp.float32))))
     assert found[[0, 3]].tolist() == [0, 0]
     assert found.sum() == pytest.approx(1, abs=1e-6)
 

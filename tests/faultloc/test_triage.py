@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faultloc import localize, models, ranking, report, triage
+from faultloc import cases, localize, models, ranking, report, triage
 from faultloc.io import InputError
 from faultloc.options import Display, Statistics, Task
 from faultloc.rankers import Formula, Posterior, shipped
@@ -28,7 +28,7 @@ def lines(given):
 
 def test_a_clean_line_gives_its_probability_to_the_others_in_proportion(found):
     first, *others = found.suspects
-    after = ranking.rerank(found, [ranking.locate(found.case.recording, f"shop.py:{first.line}")], [])
+    after = ranking.rerank(found, [cases.locate(found.case.recording, f"shop.py:{first.line}")], [])
     assert lines(after) == lines(found)[1:]
     np.testing.assert_allclose(
         [s.probability for s in after.suspects], [s.probability / (1 - first.probability) for s in others], rtol=1e-9
@@ -101,7 +101,7 @@ def test_mistakes_are_told(found, key):
     with pytest.raises(InputError, match="named both clean and buggy"):
         ranking.rerank(found, [1], [1])
     with pytest.raises(InputError, match=r"shop.py:3: holds no instruction; the nearest line of shop.py that does is"):
-        ranking.locate(found.case.recording, "shop.py:3")
+        cases.locate(found.case.recording, "shop.py:3")
     formula = ranking.rank(found.case, Formula("ochiai"), (), key, Statistics(resamples=100, level=0.9))
     with pytest.raises(InputError, match="ochiai is a formula and cannot be told what is known"):
         ranking.rerank(formula, [1], [])

@@ -14,6 +14,8 @@ import pytest
 from faultloc import localize, ranking, report
 from faultloc.io import InputError
 from faultloc.options import Display, Formula, Project, Statistics
+from faultloc.rankers import Posterior
+from faultloc.spectrum import pack
 from tests.conftest import REPOSITORY
 
 SHOP = """\
@@ -165,6 +167,39 @@ def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(projec
     assert any("test_broken.py could not be collected" in note for note in found.notes)
 
 
+def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_ranked(case, key):
+    given = case.recording
+    twice = given._replace(
+        spectrum=pack(np.tile(given.spectrum.covered(), 2), given.spectrum.failed),
+        files=("a.py", "shop.py"),
+        file=np.repeat(np.arange(2, dtype=np.int32), len(given.lines)),
+        lines=np.tile(given.lines, 2),
+    )
+    broken = case._replace(recording=twice, texts={"a.py": "def (:\n", "shop.py": SHOP})
+    statistics = Statistics(resamples=100, level=0.9)
+    found = ranking.rank(broken, Posterior(ridge=10.0, steps=100), (), key, statistics)
+    assert {s.file for s in found.suspects} == {"shop.py"}
+    assert found.suspects[0].line == PLANTED
+    assert any(note.startswith("a.py: left out, invalid syntax") for note in found.notes)
+
+
+def test_a_language_without_a_model_is_told_with_what_to_do(case, key):
+    pytest.importorskip("tree_sitter_java")
+    java = case._replace(
+        recording=case.recording._replace(files=("Shop.java",)),
+        texts={"Shop.java": "class Shop {\n" + "  int x() { return 1; }\n" * 14 + "}\n"},
+    )
+    with pytest.raises(InputError, match=r"no model of java comes with this package \(there are c, python\)"):
+        ranking.rank(java, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
+def test_a_damaged_model_is_told(case, key, tmp_path):
+    (tmp_path / "mine.npz").write_text("no model")
+    broken = Posterior(ridge=10.0, steps=100, model=str(tmp_path / "mine.npz"))
+    with pytest.raises(InputError, match="not a saved model, or a damaged one"):
+        ranking.rank(case, broken, (), key, Statistics(resamples=100, level=0.9))
+
+
 def test_without_a_passing_test_the_list_says_what_it_lacks(project, key):
     found = run_and_rank(project, key, arguments=("-k", "many"))
     assert any(note.startswith("no test passed") for note in found.notes)
@@ -252,6 +287,53 @@ def test_sarif_has_what_the_standard_requires(case, key):
         assert place["physicalLocation"]["region"]["startLine"] >= 1
     assert run["originalUriBaseIds"]["SRCROOT"]["uri"].endswith("/")
     assert len({r["partialFingerprints"]["line/v1"] for r in run["results"]}) == 4
+
+
+# Of section 3 of SARIF 2.1.0: which of its properties our objects may hold, and which they must.
+ALLOWED = {
+    "sarifLog": ({"$schema", "runs", "version"}, {"runs", "version"}),
+    "run": ({"tool", "originalUriBaseIds", "columnKind", "invocations", "results"}, {"tool"}),
+    "driver": ({"name", "version", "rules"}, {"name"}),
+    "rule": ({"id", "shortDescription", "fullDescription", "defaultConfiguration"}, {"id"}),
+    "invocation": ({"executionSuccessful", "toolExecutionNotifications"}, {"executionSuccessful"}),
+    "result": (
+        {"ruleId", "ruleIndex", "level", "rank", "message", "locations", "partialFingerprints"}, {"message"},
+    ),
+    "location": ({"physicalLocation", "logicalLocations"}, set()),
+    "physicalLocation": ({"artifactLocation", "region"}, {"artifactLocation"}),
+    "artifactLocation": ({"uri", "uriBaseId"}, set()),
+    "region": ({"startLine", "snippet"}, set()),
+    "message": ({"text"}, {"text"}),
+}  # fmt: skip
+
+
+def fits(kind, value):
+    allowed, required = ALLOWED[kind]
+    assert required <= value.keys() <= allowed, (kind, value.keys())
+    return value
+
+
+def test_sarif_holds_nothing_that_the_standard_does_not_name(case, key):
+    log = fits("sarifLog", json.loads(json.dumps(report.sarif(ranked(case, key), 4))))
+    assert (log["$schema"].rpartition("/")[2], log["version"]) == ("sarif-schema-2.1.0.json", "2.1.0")
+    (run,) = log["runs"]
+    fits("run", run)
+    (rule,) = fits("driver", run["tool"]["driver"])["rules"]
+    for name in ("shortDescription", "fullDescription"):
+        fits("message", fits("rule", rule)[name])
+    assert run["columnKind"] in {"utf16CodeUnits", "unicodeCodePoints"}
+    for invocation in run["invocations"]:
+        for note in fits("invocation", invocation)["toolExecutionNotifications"]:
+            assert note.keys() == {"level", "message"}
+    for result in run["results"]:
+        fits("message", fits("result", result)["message"])
+        assert -1 <= result["rank"] <= 100
+        assert all(isinstance(value, str) for value in result["partialFingerprints"].values())
+        for location in result["locations"]:
+            place = fits("physicalLocation", fits("location", location)["physicalLocation"])
+            fits("artifactLocation", place["artifactLocation"])
+            fits("message", fits("region", place["region"])["snippet"])
+            assert all(part.keys() == {"fullyQualifiedName", "kind"} for part in location.get("logicalLocations", []))
 
 
 def test_colours_are_for_terminals(case, key):
