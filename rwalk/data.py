@@ -158,7 +158,9 @@ def public(path: str | None, name: str) -> Path:
     folder = Path(path) if path is not None else Path(root) / "rwalk" / name if root else None
     if folder is None or not folder.is_dir():
         where = "QUARTET_DATA is not set" if folder is None else f"{folder} is no folder"
-        raise InputError(f"image.path: {where}; give image.path=FOLDER of {name}, or set QUARTET_DATA to its parents")
+        raise InputError(
+            f"image.path: {where}; give image.path=FOLDER of {name}, or set QUARTET_DATA to what holds rwalk/{name}"
+        )
     return folder
 
 
