@@ -18,11 +18,11 @@ from tests.conftest import REPOSITORY
 from tests.rwalk.test_data import write_twins
 
 PACKAGE = CONFIGS / "rwalk"
-GROUPS = [
+GROUPS = [  # tasks and changes: test_tasks.py
     (folder.name, option.stem)
     for root in (PACKAGE, CONFIGS / "shared")
     for folder in sorted(root.iterdir())
-    if folder.is_dir() and folder.name not in ("table", "hydra", "task")
+    if folder.is_dir() and folder.name not in ("table", "hydra", "task", "change")
     for option in sorted(folder.glob("*.yaml"))
 ]
 TABLES = sorted(path.stem for path in (PACKAGE / "table").glob("*.yaml"))

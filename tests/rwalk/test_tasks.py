@@ -89,6 +89,7 @@ def experiment(files, folder, **changes):  # noqa: F811
     return precompute.Precompute(image, weights, replace(eigen, **changes), bases)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_intervals_that_are_taken_up_again_end_in_the_same_bits(files, tmp_path):  # noqa: F811
     def place(array, axis=0):  # noqa: ARG001
@@ -157,7 +158,7 @@ HEAVY = pytest.mark.slow
     ("change", "mode"),
     [
         ("beta", "filtered"),
-        ("edges", "woodbury"),
+        pytest.param("edges", "woodbury", marks=HEAVY),
         pytest.param("beta", "first_order", marks=HEAVY),
         pytest.param("region", "filtered", marks=HEAVY),
         pytest.param("grow", "filtered", marks=HEAVY),

@@ -47,6 +47,7 @@ def test_a_region_cut_out_has_the_values_of_its_own_and_a_zero_for_each_piece(se
     assert not np.asarray(cut.weights)[:, ~region].any()
 
 
+@pytest.mark.slow
 def test_a_crop_is_the_cut_region_as_a_smaller_lattice_and_growing_undoes_it(setting):
     lattice, _, basis = setting
     box = ((4, 20), (0, 17))
@@ -79,6 +80,7 @@ def test_deleted_edges_leave_the_others_and_are_followed_by_the_basis(setting):
     np.testing.assert_array_equal(again.weights, lattice.weights)
 
 
+@pytest.mark.slow
 def test_a_coarser_lattice_is_the_product_with_the_pooling_and_refining_comes_back(setting):
     lattice, _, basis = setting
     coarse, found = topology.coarsen(basis, lattice)
@@ -98,6 +100,7 @@ def test_a_coarser_lattice_is_the_product_with_the_pooling_and_refining_comes_ba
     assert_near(fine, exact_basis(lattice), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_supervoxels_have_the_pooled_graph_and_answer_seeds(setting):
     lattice, full, basis = setting
     parts = np.arange(70).reshape(10, 7).repeat(2, 0).repeat(3, 1)
@@ -162,6 +165,7 @@ def test_woodbury_with_all_pairs_is_the_dense_solution_of_the_changed_graph(sett
         np.testing.assert_allclose(x.T, exact, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_woodbury_with_some_pairs_is_as_near_as_the_basis_was(setting, edges):
     lattice, full, _ = setting
     change = change_for(lattice, edges)

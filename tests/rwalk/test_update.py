@@ -37,7 +37,7 @@ def distance(basis, exact):
     return np.sqrt(np.maximum(1 - np.linalg.svd(np.asarray(inner) / lengths)[1].min() ** 2, 0))
 
 
-@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("normalised", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_error_of_first_order_falls_as_the_square_of_the_change(setting, normalised):
     image, _, _, _ = setting
     before = graph.build(image, beta=3.0)
@@ -93,6 +93,7 @@ def test_an_unchanged_graph_leaves_the_basis_as_it_is(setting):
         assert int(found.size) == int(basis.size)
 
 
+@pytest.mark.slow
 def test_appended_pairs_are_those_of_a_larger_basis(setting):
     _, before, basis, _ = setting
     larger = update.append(basis, before, 20, tol=1e-8, residual=1e-3)
@@ -100,6 +101,7 @@ def test_appended_pairs_are_those_of_a_larger_basis(setting):
     np.testing.assert_allclose(larger.values, exact.values, rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees_with_double(setting):
     image, before, basis, _ = setting
     after = graph.build(image, beta=60.0)
