@@ -22,7 +22,7 @@ GROUPS = [
     (folder.name, option.stem)
     for root in (PACKAGE, CONFIGS / "shared")
     for folder in sorted(root.iterdir())
-    if folder.is_dir() and folder.name not in ("table", "hydra")
+    if folder.is_dir() and folder.name not in ("table", "hydra", "task")
     for option in sorted(folder.glob("*.yaml"))
 ]
 TABLES = sorted(path.stem for path in (PACKAGE / "table").glob("*.yaml"))
