@@ -181,3 +181,34 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray | None, *, channels: b
         space = space[:, :, None]
     image = nibabel.Nifti1Image(space, affine)
     return write_atomically(path.with_name(path.name + ".nii.gz"), lambda file: nibabel.save(image, file))
+
+
+VECTOR_INTENT = 1007  # NIFTI_INTENT_VECTOR
+LPS = np.array([-1.0, -1.0, 1.0])  # ITK counts left and posterior as positive, NIfTI right and anterior
+
+
+def save_field(path: Path, field: np.ndarray, affine: np.ndarray | None) -> Path:
+    """Write a displacement field as ITK and ANTs read it: millimetres in LPS, one vector a voxel, on the fifth axis.
+
+    Args:
+        path: without ending.
+        field: `[d, *shape]`, voxels of the fixed grid.
+        affine: of that grid; None writes the voxels as npy.
+
+    Returns:
+        The file.
+    """
+    if affine is None:
+        return save(path, field, None)
+    import nibabel
+
+    d = field.shape[0]
+    steps = np.zeros((3, *field.shape[1:]))
+    steps[:d] = field
+    world = np.tensordot(affine[:3, :3], steps, 1) * LPS.reshape(3, *(1,) * d)
+    vectors = np.moveaxis(world, 0, -1).astype(np.float32)
+    vectors = vectors.reshape(*(*field.shape[1:], 1)[:3], 1, 3)
+    image = nibabel.Nifti1Image(vectors, affine)
+    image.header.set_intent(VECTOR_INTENT, (), "")
+    image.header.set_xyzt_units("mm")
+    return write_atomically(path.with_name(path.name + ".nii.gz"), lambda file: nibabel.save(image, file))
