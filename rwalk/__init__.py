@@ -15,11 +15,15 @@ _EXPORTS = {
     "smallest_eigenpairs": "eigen",
     "Lattice": "graph",
     "build": "graph",
+    "reweight": "update",
     "Solution": "solve",
     "random_walker": "solve",
     "InputError": "checks",
 }
-_MODULES = ("eigen", "graph", "io", "multigrid", "online", "seeding", "solve", "stencil", "weights")
+_MODULES = (
+    "bounds", "cache", "deflate", "edges", "eigen", "graph", "interact", "io", "multigrid", "online", "seeding",
+    "solve", "stencil", "topology", "update", "weights", "woodbury",
+)  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]
 

@@ -1,5 +1,6 @@
 """The cases of a run: an image with its mask and place in space, cut to the mask, coarser if asked for."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,15 @@ from rwalk.checks import InputError, check_image
 from rwalk.io import Volume
 
 TISSUES = ("rest", "grey matter", "white matter")
+GROUPS = {  # FreeSurfer's numbers of structures, left and right
+    "fluid and rest": (0, 24, 30, 31, 62, 63, 80),
+    "cortex": (3, 8, 42, 47),
+    "white matter": (2, 7, 41, 46, 77, 85, 251, 252, 253, 254, 255),
+    "ventricles": (4, 5, 14, 15, 43, 44, 72),
+    "deep grey matter": (10, 11, 12, 13, 26, 28, 49, 50, 51, 52, 58, 60),
+    "hippocampus and amygdala": (17, 18, 53, 54),
+    "brain stem": (16,),
+}
 
 
 class Case(NamedTuple):
@@ -23,7 +33,7 @@ class Case(NamedTuple):
         affine: `[4, 4]` of the grid before the cut, None where the format has none.
         corner: first voxel of the cut in that grid.
         full: shape of that grid.
-        truth: `[*shape]` labels 0..L-1, None where nothing is known.
+        truth: `[*shape]` labels 0..L-1, -1 at voxels of which nothing is known, None if that is all of them.
         names: of the labels where the truth names them.
         volume: the file on that grid, to compare seeds and priors to.
         name: of the case.
@@ -94,16 +104,31 @@ def make_case(
     )  # fmt: skip
 
 
-def from_file(path: str | None, mask: str | None, pool: int) -> Case:
+def most_common(labels: np.ndarray, factor: int) -> np.ndarray:
+    """The label that most voxels of each cube have, `[*shape]` integers; the smaller one of equals."""
+    if factor == 1:
+        return labels
+    best, share = None, None
+    for label in np.unique(labels):
+        here = average((labels == label)[None].astype(np.float32), factor)[0]
+        if best is None or share is None:
+            best, share = np.full(here.shape, label), here
+        else:
+            best, share = np.where(here > share, label, best), np.maximum(share, here)
+    return np.asarray(best)
+
+
+def from_file(path: str | None, mask: str | None, pool: int, truth: str | None = None) -> Case:
     """A case of the user's.
 
     Args:
         path: image file; see `rwalk.io.read`.
         mask: file whose voxels above zero are segmented; all voxels by default.
         pool: voxels along the edge of a cube that becomes one.
+        truth: file of labels 1, 2, ... to score against; 0 is not known.
 
     Returns:
-        The case, without truth.
+        The case.
 
     Raises:
         InputError: a file cannot be read or does not fit.
@@ -119,7 +144,79 @@ def from_file(path: str | None, mask: str | None, pool: int) -> Case:
         # What the mask leaves out may be NaN and must not spoil the cubes it is averaged into.
         volume = volume._replace(data=np.where(inside > 0, volume.data, 0))
     part = inside if pool == 1 else average(inside, pool)
-    return make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name)
+    known = None if truth is None else most_common(io.read_seeds(truth, volume), pool)
+    return make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name, known)
+
+
+def public(path: str | None, name: str) -> Path:
+    """Folder of a public data set: the one given, or `rwalk/NAME` under the environment variable QUARTET_DATA.
+
+    Raises:
+        InputError: there is none.
+    """
+    root = os.environ.get("QUARTET_DATA")
+    folder = Path(path) if path is not None else Path(root) / "rwalk" / name if root else None
+    if folder is None or not folder.is_dir():
+        where = "QUARTET_DATA is not set" if folder is None else f"{folder} is no folder"
+        raise InputError(f"image.path: {where}; give image.path=FOLDER of {name}, or set QUARTET_DATA to its parents")
+    return folder
+
+
+def labels46(path: str | None, pool: int, *, grouped: bool) -> Case:
+    """The T1 brain with 46 values of structures that comes with VoxelMorph's examples, 1 mm.
+
+    Args:
+        path: folder that holds `test_scan.npz` (`vol`, `seg`); None: under QUARTET_DATA.
+        pool: voxels along the edge of a cube that becomes one.
+        grouped: seven groups of structures instead of each.
+
+    Returns:
+        The case; its mask is the largest piece of what is not black.
+    """
+    file = public(path, "brain_46_labels") / "test_scan.npz"
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            image, found = held["vol"].astype(np.float32), held["seg"].astype(np.int32)
+    except (OSError, KeyError, ValueError) as fault:
+        raise InputError(f"{file}: cannot be read ({fault}); it needs the arrays vol and seg") from fault
+    if grouped:
+        truth, names = np.zeros_like(found), tuple(GROUPS)
+        for number, values in enumerate(GROUPS.values()):
+            truth[np.isin(found, values)] = number
+    else:
+        values, flat = np.unique(found, return_inverse=True)
+        truth, names = flat.reshape(found.shape), tuple(f"structure {value}" for value in values)
+    return _head(Volume(image[None], (1.0,) * 3, np.eye(4), str(file)), truth, names, pool, "brain-46-labels")
+
+
+def pair(path: str | None, which: str, pool: int) -> Case:
+    """One of the two T1 brains that come with LapIRN's examples, 1 mm: rest, cortex and deep grey, white matter.
+
+    Args:
+        path: folder that holds both; None: under QUARTET_DATA.
+        which: A or B.
+        pool: voxels along the edge of a cube that becomes one.
+
+    Returns:
+        The case; its mask is the largest piece of what is not black.
+    """
+    folder = public(path, "brain_pair")
+    image = io.read(folder / f"image_{which}_160x192x144.nii.gz")
+    truth = io.read(folder / f"image_{which}_160x192x144_seg.nii.gz")
+    io.same_grid(truth._replace(affine=None), image, "label map")  # theirs is written with another origin
+    return _head(image, truth.data[0].astype(np.int32), TISSUES, pool, f"brain-{which}")
+
+
+def _head(image: Volume, truth: np.ndarray, names: tuple[str, ...], pool: int, name: str) -> Case:
+    brain = coarser(image._replace(data=(image.data > 0).astype(np.float32)), pool)
+    mask = largest_piece(brain.data[0] > 0.5)
+    return make_case(coarser(image, pool), mask, name, most_common(truth, pool), names)
+
+
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The connected component with most voxels."""
+    pieces, _ = ndimage.label(mask)
+    return pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
 
 
 def mni(pool: int) -> Case:
@@ -140,8 +237,7 @@ def mni(pool: int) -> Case:
                        ("t1", "gm", "wm"))  # fmt: skip
     brain = t1._replace(data=(t1.data > 0).astype(np.float32), name="brain")
     t1, grey, white, brain = (coarser(volume, pool) for volume in (t1, grey, white, brain))
-    pieces, _ = ndimage.label(brain.data[0] > 0.5)
-    mask = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
+    mask = largest_piece(brain.data[0] > 0.5)
     soft = np.stack([np.zeros(mask.shape, np.float32), grey.data[0] / 255.0, white.data[0] / 255.0])
     soft[0] = np.maximum(1 - soft[1] - soft[2], 0)
     return make_case(t1, mask, "mni152-t1", soft.argmax(0), TISSUES)

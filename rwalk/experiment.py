@@ -1,4 +1,4 @@
-"""Segmentation as an experiment: the basis, the answer from it, the exact answer to compare to; an interval each."""
+"""Segmentation as an experiment: the basis in some intervals, the answer from it, the exact answer to compare to."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,21 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import checks, graph, io, online, seeding, solve
+from rwalk import checks, graph, interact, io, online, precompute, seeding, solve
 from rwalk.data import Case
 from rwalk.eigen import Basis
-from rwalk.options import Eigen, Exact, Problem, Weights
+from rwalk.options import Bases, Eigen, Exact, Problem, Weights
 
 
 class State(NamedTuple):
     """Everything needed to go on after interval number `step`.
 
     Attributes:
-        step: `[]` intervals done: basis, answer, comparison.
+        step: `[]` intervals done: those of the basis, answer, comparison.
         key: of everything random.
         basis: eigenpairs; zeros before the first interval.
-        x: `[L, n]` the answer; zeros before the second.
-        figures: `[6]` seconds of the basis and of the answer, pairs used, bound, pointwise bound, typical error.
+        x: `[L, n]` the answer; zeros before it was given.
+        figures: `[8]` seconds of the basis, whether it was opened, seconds of the answer, pairs used, what is promised
+            for them, bound, pointwise bound, steps of conjugate gradients.
     """
 
     step: np.ndarray
@@ -44,6 +45,7 @@ class Given(NamedTuple):
         seeds: `[*shape]`, -1 where there is none.
         priors: `[L, *shape]`, None where the problem has none.
         regions: L.
+        name: digest of image, mask and weights: of the graph whose basis is computed.
     """
 
     case: Case
@@ -51,6 +53,7 @@ class Given(NamedTuple):
     seeds: np.ndarray
     priors: np.ndarray | None
     regions: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Segmentation:
     weights: Weights
     problem: Problem
     eigen: Eigen
+    basis: Bases
     exact: Exact
 
     @cached_property
@@ -88,7 +92,17 @@ class Segmentation:
         seeds = np.where(case.mask, seeds, -1)
         priors = self._priors(case, seeds)
         regions = int(seeds.max()) + 1 if priors is None else len(priors)
-        return Given(case, lattice, seeds, priors, regions)
+        name = precompute.graph_of(case, np.asarray(lattice.active), self.weights, image.dtype)
+        return Given(case, lattice, seeds, priors, regions, name)
+
+    @property
+    def first(self) -> tuple[graph.Lattice, str]:
+        """The graph whose basis is computed, and its digest."""
+        return self.given.lattice, self.given.name
+
+    def fit(self, basis: Basis, first: graph.Lattice, lattice: graph.Lattice, key: jax.Array) -> Basis:  # noqa: ARG002
+        """The basis to answer from: that of the first graph, made to fit the one of the question."""
+        return basis
 
     def _priors(self, case: Case, seeds: np.ndarray) -> np.ndarray | None:
         if self.problem.kind == "seeds":
@@ -101,40 +115,41 @@ class Segmentation:
             case.cut(volume.data.astype(np.float32)), case.mask, self.problem.path, close=self.problem.close
         )
 
+    updates = False  # whether the basis is one that followed a change
+
     @cached_property
     def _found(self) -> dict[str, np.ndarray]:
         """What `report` writes; filled by the last interval."""
         return {}
 
     def length(self) -> int:
-        """The three intervals."""
-        return 3
+        """Those of the basis and two more."""
+        return precompute.rounds(self.eigen, self.basis) + 2
 
     def init(self, key: jax.Array) -> State:
         """State before the first interval."""
         n, dtype = self.given.case.mask.size, self.given.lattice.weights.dtype
-        vectors, zero = jnp.zeros((n, self.eigen.k), dtype), jnp.zeros((), dtype)
-        counts = jnp.zeros((), jnp.int32)
-        basis = Basis(
-            vectors[0], vectors, vectors[:, 0], zero, counts, zero, vectors[0], counts, jnp.zeros((), bool)
-        )  # fmt: skip
-        return State(np.zeros((), np.int64), key, basis, jnp.zeros((self.given.regions, n), dtype), np.zeros(6))
+        basis = precompute.blank(n, self.eigen.k, dtype)
+        return State(np.zeros((), np.int64), key, basis, jnp.zeros((self.given.regions, n), dtype), np.zeros(8))
 
     def run(self, state: State, *, place: Any) -> Iterator[tuple[State, dict[str, Any]]]:
         """Go on from `state.step`; see `quartet.drive`. `place` spreads the first axis of the lattice."""
-        given = self.given
-        lattice = graph.Lattice(place(given.lattice.weights, 1), place(given.lattice.active), given.lattice.offsets)
+
+        def spread(lattice: graph.Lattice) -> graph.Lattice:
+            return graph.Lattice(place(lattice.weights, 1), place(lattice.active), lattice.offsets)
+
+        given, (first, name) = self.given, self.first
+        lattice = spread(given.lattice)
+        first = lattice if first is given.lattice else spread(first)
+        parts = precompute.rounds(self.eigen, self.basis)
         for step in range(int(state.step), self.length()):
-            if step == 0:
-                begin = time.perf_counter()
-                basis = self.eigen.basis(lattice, jax.random.fold_in(state.key, 0))
-                basis = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), basis, state.basis)
-                jax.block_until_ready(basis.vectors)
-                figures = np.array([time.perf_counter() - begin, 0, 0, 0, 0, 0])
-                state = state._replace(basis=basis, figures=figures)
+            if step < parts:
+                before = precompute.Interval(state.basis, float(state.figures[0]), bool(state.figures[1]))
+                after = precompute.advance(first, self.eigen, self.basis, name, before, step, state.key, place)
+                state = state._replace(basis=after.basis, figures=np.array([after.seconds, after.found, *[0] * 6]))
                 row = self._about_basis(state)
-            elif step == 1:
-                state = self._answer(state, lattice)
+            elif step == parts:
+                state = self._answer(state, self.fit(state.basis, first, lattice, state.key), lattice)
                 row = self._about_answer(state)
             else:
                 row = self._compare(state, lattice)
@@ -142,48 +157,34 @@ class Segmentation:
             yield state, row
 
     def _about_basis(self, state: State) -> dict[str, float]:
-        basis = state.basis
-        return {
-            "voxels": int(basis.size),
-            "pairs/computed": basis.values.size,
-            "pairs/steps": int(basis.steps),
-            "pairs/converged": float(basis.converged),
-            "pairs/sum": float(basis.values.sum()),
-            "pairs/residual": float(basis.residual.max()),
-            "seconds/basis": float(state.figures[0]),
-        }
+        return precompute.about(state.basis, float(state.figures[0]), found=bool(state.figures[1]))
 
-    def _answer(self, state: State, lattice: graph.Lattice) -> State:
-        given, problem, basis = self.given, self.problem, state.basis
+    def _answer(self, state: State, basis: Basis, lattice: graph.Lattice) -> State:
+        problem, labels = self.problem, self.given.seeds.ravel()
+        coupled = np.asarray(basis.mass) > 0
         laplacian = graph.stencil_of(lattice)
-        labels = given.seeds.ravel()
-        positions = np.flatnonzero((labels >= 0) & (np.asarray(basis.mass) > 0))
-        used, bound, pointwise = float(basis.values.size), np.nan, np.nan
-        p: Any = None if given.priors is None else jnp.asarray(given.priors.reshape(given.regions, -1), state.x.dtype)
-        if problem.kind == "seeds":
-            x, seconds = timed(lambda: online.seeds(basis, positions, labels[positions], given.regions))
-        elif problem.kind == "priors":
-            answer, seconds = timed(
-                lambda: online.priors(basis, laplacian, p, problem.gamma, tol=problem.error, polish=problem.polish)
+        answer, seconds = timed(
+            lambda: interact.ask(
+                basis,
+                lattice,
+                laplacian,
+                problem,
+                **self._told(lattice),
+                maximum=self.exact.maximum,
+                updated=self.updates,
             )
-            x, used = answer.x, float(answer.used)
-            bound = float(jnp.linalg.norm(answer.bound) / jnp.linalg.norm(online.norms(basis, p)))
-            pointwise = float(answer.pointwise.max())
-        else:
-            at = jnp.asarray(positions), jnp.asarray(labels[positions])
-            x, seconds = timed(lambda: online.both(basis, laplacian, p, problem.gamma, *at, polish=problem.polish))
-        known = solve.one_hot(jnp.asarray(labels), given.regions, x.dtype)
-        alone = jnp.asarray((labels >= 0) & (np.asarray(basis.mass) == 0))[None] & (problem.kind != "priors")
-        x = jnp.where(alone, known, x)
-        figures = np.array([state.figures[0], seconds, used, bound, pointwise, 0])
-        return state._replace(x=jnp.where(lattice.active.ravel()[None], x, 0), figures=figures)
+        )
+        known = solve.one_hot(jnp.asarray(labels), self.given.regions, answer.x.dtype)
+        alone = jnp.asarray((labels >= 0) & ~coupled)[None] & (problem.kind != "priors")
+        x = jnp.where(lattice.active.ravel()[None], jnp.where(alone, known, answer.x), 0)
+        figures = [answer.used, answer.promised, answer.bound, answer.pointwise, answer.steps]
+        return state._replace(x=x, figures=np.array([*state.figures[:2], seconds, *(float(f) for f in figures)]))
 
     def _about_answer(self, state: State) -> dict[str, float]:
-        _, seconds, used, bound, pointwise, _ = (float(value) for value in state.figures)
-        row = self._about_basis(state) | {"seconds/online": seconds, "pairs/used": used}
-        if self.problem.kind == "priors":
-            row |= {"error/bound": bound, "error/pointwise_bound": pointwise}
-        return row
+        _, _, seconds, used, promised, bound, pointwise, steps = (float(value) for value in state.figures)
+        row = self._about_basis(state) | {"seconds/online": seconds, "pairs/used": used, "iterations/online": steps}
+        known = {"error/promised": promised, "error/bound": bound, "error/pointwise_bound": pointwise}
+        return row | {name: value for name, value in known.items() if np.isfinite(value)}
 
     def _compare(self, state: State, lattice: graph.Lattice) -> dict[str, float]:
         given, found = self.given, online.to_simplex(state.x)
@@ -195,11 +196,10 @@ class Segmentation:
         reference = exact.x.reshape(given.regions, -1)
         active = np.asarray(lattice.active).ravel()
         labels, right = (np.asarray(x.argmax(0)) for x in (found, reference))
-        rooted = jnp.sqrt(state.basis.mass)[None]
+        rooted = jnp.sqrt(graph.mass(lattice, normalised=self.eigen.normalised))[None]
+        off = jnp.linalg.norm(rooted * (state.x - reference), axis=1)
         row = self._about_answer(state) | {
-            "error/relative": float(
-                jnp.linalg.norm(rooted * (state.x - reference)) / jnp.linalg.norm(rooted * reference)
-            ),
+            "error/relative": float(jnp.linalg.norm(off) / jnp.linalg.norm(rooted * reference)),
             "error/largest": float(jnp.abs(found - reference).max()),
             "agreement": float((labels == right)[active].mean()),
             "seconds/cold": cold_seconds,
@@ -209,8 +209,13 @@ class Segmentation:
             "iterations/warm": int(warm.iterations),
             "exact/converged": float(exact.converged),
         }
-        if self.problem.kind == "priors":
-            row["flips/share"] = float(online.could_flip(state.x, state.figures[4])[active].mean())
+        if given.priors is not None and self.problem.kind == "priors":
+            p = rooted * jnp.asarray(given.priors.reshape(given.regions, -1), rooted.dtype)
+            row["error/achieved"] = float((off / jnp.linalg.norm(p, axis=1)).max())
+            row["tightness/promised"] = row.get("error/promised", np.inf) / row["error/achieved"]
+            row["tightness/bound"] = row["error/bound"] * float(jnp.linalg.norm(p) / jnp.linalg.norm(off))
+        if np.isfinite(state.figures[6]):
+            row["flips/share"] = float(online.could_flip(state.x, state.figures[6])[active].mean())
         self._found.update(
             labels=np.where(active, labels + 1, 0).reshape(lattice.shape).astype(np.uint8),
             probabilities=np.asarray(guess, np.float32),
@@ -219,19 +224,21 @@ class Segmentation:
         )
         return self._scores(row, labels, right, active) | row
 
-    def _solve(self, lattice: graph.Lattice, tol: float, start: jax.Array | None = None) -> solve.Solution:
+    def _told(self, lattice: graph.Lattice) -> dict[str, Any]:
+        """The problem, as all solvers want it."""
         given, problem = self.given, self.problem
+        return {
+            "regions": given.regions,
+            "seeds": None if problem.kind == "priors" else jnp.asarray(given.seeds),
+            "priors": None if given.priors is None else jnp.asarray(given.priors, lattice.weights.dtype),
+            "gamma": problem.gamma or 0.0,
+            "normalised": self.eigen.normalised,
+        }
+
+    def _solve(self, lattice: graph.Lattice, tol: float, start: jax.Array | None = None) -> solve.Solution:
         return solve.random_walker(
-            lattice,
-            regions=given.regions,
-            seeds=None if problem.kind == "priors" else jnp.asarray(given.seeds),
-            priors=None if given.priors is None else jnp.asarray(given.priors, lattice.weights.dtype),
-            gamma=problem.gamma or 0.0,
-            normalised=self.eigen.normalised,
-            start=start,
-            tol=tol,
-            maximum=self.exact.maximum,
-        )
+            lattice, **self._told(lattice), start=start, tol=tol, maximum=self.exact.maximum
+        )  # fmt: skip
 
     def _scores(
         self, row: dict[str, Any], labels: np.ndarray, right: np.ndarray, active: np.ndarray
@@ -241,6 +248,7 @@ class Segmentation:
         truth = self.given.case.truth
         if truth is None or truth.max() >= self.given.regions:
             return {"agreement": row["agreement"]}
+        active = active & (truth.ravel() >= 0)
         both = (self.given.regions, self.given.regions)
         known = jnp.asarray(truth.ravel()[active].astype(np.int32))
         scores = {}

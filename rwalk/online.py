@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rwalk.bounds import enough, error_bound, norms, weigh
 from rwalk.eigen import Basis
 from rwalk.stencil import Stencil, apply, reciprocal
 
@@ -35,62 +36,9 @@ class Answer(NamedTuple):
     used: jax.Array
 
 
-def weigh(basis: Basis, p: jax.Array) -> jax.Array:
-    """Coefficients c = Q^T R p, `[L, n]` to `[L, K]`."""
-    return jnp.matmul(p * basis.mass[None], basis.vectors, precision=EXACT)
-
-
 def expand(basis: Basis, c: jax.Array) -> jax.Array:
     """Q c, `[L, K]` to `[L, n]`."""
     return jnp.matmul(c, basis.vectors.T, precision=EXACT)
-
-
-def norms(basis: Basis, x: jax.Array) -> jax.Array:
-    """(x^T R x)^1/2 of each row, `[L]`."""
-    return jnp.sqrt((basis.mass[None] * x**2).sum(1))
-
-
-def tails(basis: Basis, p: jax.Array, c: jax.Array, gamma: jax.Array | float) -> jax.Array:
-    """Bound on the error with the first k pairs: gamma / (lambda_k+1 + gamma) (|p|^2 - |c_1..k|^2)^1/2, `[L, K]`.
-
-    The value after the last is not known; the last itself is below it, so that the bound holds for k = K too.
-    """
-    left = jnp.sqrt(jnp.maximum(norms(basis, p)[:, None] ** 2 - jnp.cumsum(c**2, 1), 0))
-    following = jnp.concatenate([basis.values[1:], basis.values[-1:]])
-    return (gamma / (following + gamma))[None] * left
-
-
-def enough(basis: Basis, p: jax.Array, c: jax.Array, gamma: jax.Array | float, tol: jax.Array | float) -> jax.Array:
-    """Smallest number of pairs whose bound is at most tol |p| for every label, `[]`; K where none suffices."""
-    good = (tails(basis, p, c, gamma) <= tol * norms(basis, p)[:, None]).all(0)
-    return jnp.where(good.any(), jnp.argmax(good) + 1, basis.values.size)
-
-
-def error_bound(
-    basis: Basis, laplacian: Stencil, x: jax.Array, p: jax.Array, gamma: jax.Array | float
-) -> tuple[jax.Array, jax.Array]:
-    """How far x can be from the solution of (L + gamma R) x = gamma R p, from one product with L.
-
-    With r the residual and c = Q^T r: |error|^2 <= sum_i (c_i / (lambda_i + gamma))^2 + |r - R Q c|_R^-1^2 /
-    (lambda_K + gamma)^2, exact for the known modes. And at every voxel |error| <= max |r_i| / (gamma R_i), since
-    L + gamma R is an M-matrix with row sums gamma R.
-
-    Args:
-        basis: eigenpairs.
-        laplacian: L.
-        x: `[L, n]`.
-        p: `[L, n]`.
-        gamma: weight of the priors.
-
-    Returns:
-        The bound in the R-norm `[L]` and the pointwise one `[L]`.
-    """
-    residual = basis.mass[None] * (gamma * (p - x)) - apply(laplacian, x)
-    strength = residual * reciprocal(basis.mass)[None]
-    c = jnp.matmul(residual, basis.vectors, precision=EXACT)
-    known = (c / (basis.values + gamma)[None]) ** 2
-    rest = jnp.maximum((residual * strength).sum(1) - (c**2).sum(1), 0) / (basis.values[-1] + gamma) ** 2
-    return jnp.sqrt(known.sum(1) + rest), jnp.abs(strength).max(1) / gamma
 
 
 @functools.partial(jax.jit, static_argnames=("polish", "complement"))
@@ -180,14 +128,18 @@ def seeds(basis: Basis, positions: Any, labels: Any, regions: int) -> jax.Array:
         raise ValueError(
             f"{positions.shape[0]} seeds; at most {LARGEST_SEEDS} are answered: give fewer, or use rwalk.random_walker"
         )
-    small = int(np.searchsorted(np.asarray(basis.values), 1e-2 * float(basis.values[-1]), side="right"))
-    return _seeds(basis, jnp.asarray(positions), jnp.asarray(labels), regions, max(small, 1))
+    return _seeds(basis, jnp.asarray(positions), jnp.asarray(labels), regions, count_soft(basis))
+
+
+def count_soft(basis: Basis) -> int:
+    """Number of pairs whose values are too small to divide by: at least the constant's."""
+    return max(int(np.searchsorted(np.asarray(basis.values), 1e-2 * float(basis.values[-1]), side="right")), 1)
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "small"))
 def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, small: int) -> jax.Array:
     dtype = basis.vectors.dtype
-    mean = _mean_outside(basis)
+    mean = mean_outside(basis)
     rows = basis.vectors[positions]  # [M, K]
     stiff = jnp.arange(basis.values.size) >= small
     weights = jnp.where(stiff, 1 / jnp.where(stiff, basis.values, 1), 0) - 1 / mean
@@ -197,9 +149,7 @@ def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, 
     matrix = jnp.block([[green, border], [border.T, -jnp.diag(basis.values[:small])]])
     wanted = (labels[:, None] == jnp.arange(regions, dtype=labels.dtype)[None]).astype(dtype)
     right = jnp.concatenate([wanted, jnp.zeros((small, regions), dtype)])
-    # Rows differ much in size, 1/lambda against R^-1/2.
-    scale = 1 / jnp.sqrt(jnp.maximum(jnp.abs(matrix).max(1), jnp.finfo(dtype).tiny))
-    solution = jnp.linalg.solve(matrix * scale[:, None] * scale[None], right * scale[:, None]) * scale[:, None]
+    solution = solve_scaled(matrix, right)
     sources, low = solution[: positions.shape[0]], solution[positions.shape[0] :]
     c = weights[:, None] * jnp.matmul(rows.T, sources, precision=EXACT)
     c = c.at[:small].add(low)
@@ -208,7 +158,14 @@ def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, 
     return x.at[:, positions].set(wanted.T)
 
 
-def _mean_outside(basis: Basis) -> jax.Array:
+def solve_scaled(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """Solve a small symmetric system whose rows differ much in size, 1/lambda against R^-1/2."""
+    scale = 1 / jnp.sqrt(jnp.maximum(jnp.abs(matrix).max(1), jnp.finfo(matrix.dtype).tiny))
+    return jnp.linalg.solve(matrix * scale[:, None] * scale[None], right * scale[:, None]) * scale[:, None]
+
+
+def mean_outside(basis: Basis) -> jax.Array:
+    """nu, the mean of the eigenvalues that are not in the basis, `[]`."""
     left = jnp.maximum(basis.size - basis.values.size, 1).astype(basis.values.dtype)
     return jnp.maximum(
         (basis.trace - basis.values.sum()) / left, basis.values[-1]
@@ -245,7 +202,7 @@ def both(
     """
     x = priors(basis, laplacian, p, gamma, polish=polish).x
     wanted = (labels[None] == jnp.arange(p.shape[0], dtype=labels.dtype)[:, None]).astype(p.dtype)
-    mean = _mean_outside(basis) + gamma
+    mean = mean_outside(basis) + gamma
     rows = basis.vectors[positions]
     weights = 1 / (basis.values + gamma) - 1 / mean
     own = reciprocal(basis.mass)[positions] / mean

@@ -33,13 +33,46 @@ class File:
 
     path: str | None
     mask: str | None
+    truth: str | None
     pool: int = Field(ge=1)
 
     def case(self) -> "Case":
         """Read it."""
         from rwalk import data
 
-        return data.from_file(self.path, self.mask, self.pool)
+        return data.from_file(self.path, self.mask, self.pool, self.truth)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Labels46:
+    """The public T1 brain with 46 structures."""
+
+    path: str | None
+    detail: Literal["groups", "all"]
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.labels46(self.path, self.pool * 2 ** (self.halvings or 0), grouped=self.detail == "groups")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Pair:
+    """One of the public pair of T1 brains."""
+
+    path: str | None
+    which: Literal["A", "B"]
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def case(self) -> "Case":
+        """Read it."""
+        from rwalk import data
+
+        return data.pair(self.path, self.which, self.pool * 2 ** (self.halvings or 0))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -75,6 +108,23 @@ class SeedFile:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class TruthSeeds:
+    """Seeds placed by the truth: a user who knows."""
+
+    every: float = Field(gt=0)
+    pieces: Literal["refuse", "ignore"]
+
+    def place(self, case: "Case") -> "np.ndarray":
+        """Seeds `[*shape]`, -1 where there is none."""
+        from rwalk import seeding
+        from rwalk.checks import InputError
+
+        if case.truth is None:
+            raise InputError(f"{case.name}: no truth to take seeds from; give image.truth=FILE, or seeds=automatic")
+        return seeding.from_truth(case.truth, case.mask, every=self.every, spacing=case.spacing)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Weights:
     """How differences of intensity become edge weights."""
 
@@ -103,6 +153,7 @@ class Problem:
     close: bool
     polish: int = Field(ge=0, le=200)
     error: float = Field(ge=0)
+    residual: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _complete(self) -> "Problem":
@@ -123,8 +174,8 @@ class Eigen:
     maximum: int = Field(gt=0)
     guards: int | None = Field(ge=0)
 
-    def basis(self, lattice: Any, key: Any) -> Any:
-        """The smallest eigenpairs of a lattice."""
+    def basis(self, lattice: Any, key: Any, *, start: Any = None, steps: int | None = None) -> Any:
+        """The smallest eigenpairs of a lattice, from vectors `[n, m]` if there are some, in so many steps at most."""
         from rwalk import eigen
 
         return eigen.smallest_eigenpairs(
@@ -132,12 +183,23 @@ class Eigen:
             self.k,
             method=self.method,
             normalised=self.normalised,
+            x0=start,
             tol=self.tol,
             residual=self.residual,
-            maximum=self.maximum,
+            maximum=self.maximum if steps is None else min(steps, self.maximum),
             guards=self.guards,
             key=key,
         )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Bases:
+    """Where bases are kept, and in which portions they are computed."""
+
+    folder: str | None
+    write: bool
+    path: str | None
+    steps: int = Field(ge=8)  # the stopping rule needs six at least
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -147,3 +209,12 @@ class Exact:
     tol: float = Field(gt=0)
     rival: float = Field(gt=0)
     maximum: int = Field(gt=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Updating:
+    """How a basis follows a change of its graph."""
+
+    mode: Literal["stale", "first_order", "ritz", "filtered", "woodbury"]
+    degree: int = Field(ge=2, le=200)
+    rounds: int = Field(ge=1, le=20)

@@ -1,6 +1,7 @@
 """Seeds and priors from the image alone: what a user would paint and model. Runs on the host in NumPy."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import ndimage
@@ -64,8 +65,6 @@ def automatic(
     labels = np.full(mask.shape, -1)
     labels[mask], centres = classes_of(values[mask], classes)
     seeds = np.full(mask.shape, -1, np.int32)
-    edges = [max(round(every / edge), 1) for edge in spacing]
-    cubes = [range(0, size, edge) for size, edge in zip(mask.shape, edges, strict=True)]
     around = 3**mask.ndim
     spread = np.ptp(centres) / max(classes - 1, 1)
     for label in range(classes):
@@ -73,12 +72,44 @@ def automatic(
         share = ndimage.uniform_filter(same.astype(np.float64), 3, mode="constant") * around / (around - 1)
         share = share - same / (around - 1)
         score = np.where(same & (share >= AGREE), share - np.abs(values - centres[label]) / spread, -np.inf)
-        for corner in itertools.product(*cubes):
-            cube = tuple(slice(c, c + edge) for c, edge in zip(corner, edges, strict=True))
-            part = score[cube]
-            best = np.unravel_index(part.argmax(), part.shape)
-            if np.isfinite(part[best]):
-                seeds[cube][best] = label
+        for best in _best_of_cubes(score, every, spacing):
+            seeds[best] = label
+    return seeds
+
+
+def _best_of_cubes(score: np.ndarray, every: float, spacing: tuple[float, ...]) -> Iterator[tuple[int, ...]]:
+    """Place of the largest finite score in every cube that has one."""
+    edges = [max(round(every / edge), 1) for edge in spacing]
+    cubes = [range(0, size, edge) for size, edge in zip(score.shape, edges, strict=True)]
+    for corner in itertools.product(*cubes):
+        part = score[tuple(slice(c, c + edge) for c, edge in zip(corner, edges, strict=True))]
+        best = np.unravel_index(part.argmax(), part.shape)
+        if np.isfinite(part[best]):
+            yield tuple(int(c + b) for c, b in zip(corner, best, strict=True))
+
+
+def from_truth(truth: np.ndarray, mask: np.ndarray, *, every: float, spacing: tuple[float, ...]) -> np.ndarray:
+    """Place seeds as a user would who knows: in every cube of the image, the voxel deepest inside each label.
+
+    A voxel beside another label is taken only where a label has no better one in the whole image.
+
+    Args:
+        truth: `[*shape]` labels, -1 where nothing is known.
+        mask: `[*shape]` bool.
+        every: edge of a cube, in the unit of `spacing`.
+        spacing: edge lengths of a voxel.
+
+    Returns:
+        `[*shape]` int32, -1 where there is no seed; every label that has a voxel in the mask has a seed.
+    """
+    seeds = np.full(mask.shape, -1, np.int32)
+    for label in np.unique(truth[mask & (truth >= 0)]):
+        inside = mask & (truth == label)
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1), (*spacing,))
+        depth = depth[(slice(1, -1),) * mask.ndim]
+        chosen = list(_best_of_cubes(np.where(depth > 1.01 * min(spacing), depth, -np.inf), every, spacing))
+        for place in chosen or [np.unravel_index(depth.argmax(), depth.shape)]:
+            seeds[place] = label
     return seeds
 
 

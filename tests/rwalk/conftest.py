@@ -13,3 +13,11 @@ def float64():
 @pytest.fixture
 def noise():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_quickly():
+    """Small problems: to compile costs far more than to run, so XLA is asked for little optimisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -16,6 +16,7 @@ from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from rwalk.checks import InputError
 from tests.conftest import REPOSITORY
+from tests.rwalk.test_data import write_twins
 
 PACKAGE = CONFIGS / "rwalk"
 GROUPS = [
@@ -40,7 +41,8 @@ def _precision():
 
 def run(folder: Path, *overrides: str):
     with initialize_config_dir(str(PACKAGE), version_base="1.3"):
-        config = compose("config", overrides=[f"run.folder={folder}", "eigen.k=6", *overrides])
+        given = [f"run.folder={folder}", f"basis.folder={folder.parent}/bases", "eigen.k=6", *overrides]
+        config = compose("config", overrides=given)
     folder.mkdir(parents=True, exist_ok=True)
     return execute(config, RunFolder(folder))[0]
 
@@ -53,7 +55,9 @@ def files(tmp_path_factory):
     image[8:20, 8:20] += 1
     seeds = np.zeros((28, 30, 1), np.uint8)
     seeds[2, 2], seeds[25, 27], seeds[14, 14], seeds[10, 17] = 1, 1, 2, 2
-    for name, array in {"image": image, "seeds": seeds}.items():
+    truth = np.ones((28, 30, 1), np.uint8)
+    truth[8:20, 8:20] = 2
+    for name, array in {"image": image, "seeds": seeds, "truth": truth}.items():
         nibabel.save(nibabel.Nifti1Image(array, AFFINE), folder / f"{name}.nii.gz")
     return folder
 
@@ -62,17 +66,45 @@ def inputs(files: Path) -> list[str]:
     return ["image=file", f"image.path={files}/image.nii.gz", "seeds=file", f"seeds.path={files}/seeds.nii.gz"]
 
 
-SLOW = {("run", "debug"), ("devices", "data"), ("image", "mni"), ("eigen", "chebyshev")}  # what compiles most
+@pytest.fixture(scope="module")
+def public(tmp_path_factory):
+    """Folders laid out like the public data sets."""
+    return write_twins(tmp_path_factory.mktemp("public"))
+
+
+SLOW = {
+    ("image", "pair"),
+    ("basis", "keep"),
+    ("eigen", "dense"),
+    ("weights", "grady"),
+    ("problem", "priors"),
+    ("run", "debug"),
+    ("devices", "data"),
+    ("image", "mni"),
+    ("eigen", "chebyshev"),
+}  # what compiles most
 
 
 @pytest.mark.parametrize(
     ("group", "option"), [pytest.param(*each, marks=[pytest.mark.slow] if each in SLOW else []) for each in GROUPS]
 )
-def test_option(group, option, files, tmp_path):
+def test_option(group, option, files, public, tmp_path, monkeypatch):
     if option == "multihost":
         pytest.skip("needs several processes: tests/quartet/test_devices.py")
+    monkeypatch.setenv("QUARTET_DATA", str(public))
     if group == "image" and option == "mni":
         chosen = ["run=smoke"]
+    elif group == "image" and option != "file":
+        chosen = [
+            f"image={option}",
+            "image.pool=1",
+            "seeds=truth",
+            "seeds.every=8",
+            "weights.scale=var",
+            "weights.beta=10",
+        ]
+    elif (group, option) == ("seeds", "truth"):
+        chosen = [*inputs(files)[:2], f"image.truth={files}/truth.nii.gz", "seeds=truth", "seeds.every=16"]
     else:
         chosen = [choice for choice in inputs(files) if not choice.startswith(f"{group}.") or option == "file"]
         chosen = [f"{group}={option}", *(choice for choice in chosen if choice != f"{group}=file")]
@@ -120,9 +152,11 @@ def sweeps(table: str) -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
-def test_table(table, tmp_path):
+def test_table(table, tmp_path, public, monkeypatch):
+    monkeypatch.setenv("QUARTET_DATA", str(public))
+    small = ["image.pool=1", "image.halvings=null", "seeds.every=8"] if table == "accuracy_brains" else []
     for number, cell in enumerate(sweeps(table)):
-        assert run(tmp_path / "runs" / str(number), f"table={table}", "run=smoke", *cell)["failed"] == []
+        assert run(tmp_path / "runs" / str(number), f"table={table}", "run=smoke", *cell, *small)["failed"] == []
     shown = collect(tmp_path / "runs")
     report = yaml.safe_load((PACKAGE / "table" / f"{table}.yaml").read_text())["report"]
     assert list(shown.columns) == report["columns"]

@@ -1,0 +1,91 @@
+"""Readers of the public brains, on twins laid out like them, and on the brains themselves where they are."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from rwalk import data, options, seeding
+from rwalk.checks import InputError
+
+SHAPE = (18, 20, 16)
+
+
+def write_twins(root):
+    """Folders named and laid out like the two public data sets, with a ball in a ball instead of brains."""
+    centre = [(size - 1) / 2 for size in SHAPE]
+    radius = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(np.indices(SHAPE), centre, strict=True)))
+    noise = np.random.default_rng(0).normal(0, 0.01, SHAPE)
+    ring, core = (radius < 8) & (radius >= 4.5), radius < 4.5
+    image = np.clip((0.4 * ring + 0.8 * core + noise) * (radius < 8), 0, 1)
+    (root / "rwalk" / "brain_46_labels").mkdir(parents=True)
+    seg = np.select([core & (radius < 1), core, ring], [10.0, 2.0, 3.0])
+    np.savez(root / "rwalk" / "brain_46_labels" / "test_scan.npz", vol=image, seg=seg)
+    folder = root / "rwalk" / "brain_pair"
+    folder.mkdir()
+    for name in "AB":
+        for ending, array in (("", image), ("_seg", np.select([core, ring], [2, 1]).astype(np.int16))):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"image_{name}_160x192x144{ending}.nii.gz")
+    return root
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    return write_twins(tmp_path_factory.mktemp("public"))
+
+
+def test_the_groups_of_structures_hold_each_value_once():
+    values = [value for group in data.GROUPS.values() for value in group]
+    assert len(values) == len(set(values)) == 46
+
+
+def test_twins_are_read_cut_to_the_head_and_named(twins, monkeypatch):
+    monkeypatch.setenv("QUARTET_DATA", str(twins))
+    grouped = data.labels46(None, 1, grouped=True)
+    assert grouped.names == tuple(data.GROUPS)
+    assert set(np.unique(grouped.truth[grouped.mask])) == {1, 2, 4}
+    assert grouped.mask.shape == (16, 16, 16)
+    every = data.labels46(None, 1, grouped=False)
+    assert every.names == ("structure 0", "structure 2", "structure 3", "structure 10")
+    pair = data.pair(None, "B", 2)
+    assert pair.truth.shape == pair.mask.shape
+    assert pair.truth[tuple(size // 2 for size in pair.mask.shape)] == 2
+
+
+def test_the_most_common_label_of_a_cube_wins_and_the_smaller_of_equals():
+    labels = np.array([[3, 3, 1, 2], [3, 0, 2, 1]])
+    np.testing.assert_array_equal(data.most_common(labels, 2), [[3, 1]])
+
+
+def test_seeds_from_the_truth_lie_deep_inside_and_no_label_goes_without(twins):
+    case = data.labels46(str(twins / "rwalk" / "brain_46_labels"), 1, grouped=False)
+    seeds = seeding.from_truth(case.truth, case.mask, every=8, spacing=case.spacing)
+    there = seeds >= 0
+    np.testing.assert_array_equal(seeds[there], case.truth[there])
+    assert set(np.unique(seeds[there])) == set(np.unique(case.truth[case.mask]))
+    inner = np.argwhere((seeds == 1) & there)
+    for place in inner:
+        around = case.truth[tuple(slice(p - 1, p + 2) for p in place)]
+        assert (around == 1)[1, 1].all()  # its neighbours along the last axis share its label
+
+
+def test_absent_data_are_one_line_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.delenv("QUARTET_DATA", raising=False)
+    with pytest.raises(InputError, match=r"QUARTET_DATA is not set; give image\.path=FOLDER of brain_pair"):
+        data.pair(None, "A", 1)
+    with pytest.raises(InputError, match="is no folder"):
+        data.labels46(str(tmp_path / "none"), 1, grouped=True)
+    with pytest.raises(InputError, match="needs the arrays vol and seg"):
+        data.labels46(str(tmp_path), 1, grouped=True)
+    seeds = options.TruthSeeds(every=5, pieces="refuse")
+    with pytest.raises(InputError, match="no truth to take seeds from"):
+        seeds.place(data.Case(*[None] * 9, "image"))
+
+
+@pytest.mark.slow
+def test_the_public_brains_are_read(public_data, monkeypatch):
+    monkeypatch.setenv("QUARTET_DATA", str(public_data))
+    case = data.labels46(None, 6, grouped=True)
+    assert 8000 < case.mask.sum() < 13000
+    assert set(np.unique(case.truth[case.mask])) == set(range(7))
+    case = data.pair(None, "A", 6)
+    assert set(np.unique(case.truth[case.mask])) == {0, 1, 2}

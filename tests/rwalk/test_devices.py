@@ -1,0 +1,111 @@
+"""One answer whether one device, four, or two processes hold the lattice."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.quartet.test_devices import two_processes
+
+QUESTION = """
+import sys, tempfile, pathlib, jax, jax.numpy as jnp, numpy as np
+from quartet import devices
+from quartet.settings import Devices
+from rwalk import bounds, cache, deflate, eigen, graph, online, solve, update
+
+def ask(place):
+    image = np.random.default_rng(0).normal(0, 0.2, (16, 15)).astype(np.float32)
+    image[4:12, 4:12] += 1
+    seeds = np.full((16, 15), -1)
+    seeds[0, 0], seeds[8, 8] = 0, 1
+    one, other = (graph.build(jnp.asarray(image)[None], beta=beta) for beta in (20.0, 30.0))
+    basis = eigen.smallest_eigenpairs(one, 8, method="dense")
+    p = np.stack([np.clip(image, 0, 1), 1 - np.clip(image, 0, 1)])
+
+    @jax.jit
+    def answers(weights, active, others, vectors, mass, p):
+        lattice = graph.Lattice(weights, active, one.offsets)
+        held = basis._replace(vectors=vectors, mass=mass)
+        first = update.first_order(held, lattice, graph.Lattice(others, active, one.offsets), graph.mass(other))
+        laplacian = graph.stencil_of(lattice)
+        answer = online.priors(held, laplacian, p.reshape(2, -1), 0.1)
+        at = jnp.asarray([0, 128]), jnp.asarray([0, 1])
+        both = online.both(held, laplacian, p.reshape(2, -1), 0.1, *at)
+        exact = solve.random_walker(lattice, regions=2, seeds=jnp.asarray(seeds), tol=1e-6)
+        deflated = deflate.random_walker(held, lattice, regions=2, seeds=jnp.asarray(seeds), tol=1e-5)
+        far = jnp.stack([answer.bound.max(), answer.pointwise.max(), deflated.bound.max()])
+        return answer.x, both, exact.x.reshape(2, -1), deflated.x, first.values, far
+
+    held = place(one.weights, 1), place(one.active), place(other.weights, 1), place(basis.vectors), place(basis.mass)
+    found = answers(*held, place(p, 1))
+    return held, basis, found
+"""
+
+FOUR = (
+    QUESTION
+    + """
+held, basis, spread = ask(devices.placement(Devices(layout="data", count=4)))
+assert len({shard.device for shard in held[0].addressable_shards}) == 4
+assert held[3].addressable_shards[0].data.shape == (60, 8)
+_, _, alone = ask(devices.placement(Devices(layout="single")))
+for ours, theirs in zip(spread[:-1], alone[:-1], strict=True):
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=2e-5, rtol=2e-4)
+np.testing.assert_allclose(np.asarray(spread[-1]), np.asarray(alone[-1]), rtol=0.5)  # bounds of what rounding left
+path = pathlib.Path(tempfile.mkdtemp()) / "basis"
+place = devices.placement(Devices(layout="data", count=4))
+cache.save(path, basis._replace(vectors=held[3], mass=held[4]), graph="g", settings={}, seconds=1.0)
+kept = cache.load(path, "g", place=place).basis
+assert kept.vectors.sharding.is_equivalent_to(held[3].sharding, 2), kept.vectors.sharding
+np.testing.assert_array_equal(np.asarray(kept.vectors), np.asarray(basis.vectors))
+one = cache.load(path, "g").basis
+np.testing.assert_array_equal(np.asarray(one.vectors), np.asarray(basis.vectors))
+print("equal")
+"""
+)
+
+TWO = (
+    QUESTION
+    + """
+settings = Devices(layout="multihost", coordinator=sys.argv[1], processes=2, process=int(sys.argv[2]))
+devices.connect(settings)
+place = devices.placement(settings)
+held, basis, found = ask(place)
+path = pathlib.Path(sys.argv[3]) / "basis"
+cache.save(path, basis._replace(vectors=held[3], mass=held[4]), graph="g", settings={}, seconds=1.0)
+kept = cache.load(path, "g", place=place).basis
+assert not kept.vectors.is_fully_addressable
+from jax.experimental import multihost_utils
+same = jax.jit(lambda a, b: (a == b).all())(kept.vectors, held[3])
+assert bool(same)
+print(" ".join(f"{float(jax.jit(lambda y: (y * y).sum())(x)):.4f}" for x in found[:4]))
+"""
+)
+
+
+@pytest.mark.slow
+def test_four_devices_equal_one_and_keep_a_basis_in_pieces():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "equal"
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    one = subprocess.run(
+        [sys.executable, "-c", QUESTION + ONE], cwd=REPOSITORY, capture_output=True, text=True
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    expected = [float(value) for value in one.stdout.splitlines()[-1].split()]
+    for line in two_processes(TWO, str(tmp_path)):
+        assert [float(value) for value in line.split()] == pytest.approx(expected, rel=1e-3)
+
+
+ONE = """
+_, _, found = ask(devices.placement(Devices(layout="single")))
+print(" ".join(f"{float((x * x).sum()):.4f}" for x in found[:4]))
+"""
