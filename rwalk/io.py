@@ -11,9 +11,13 @@ import numpy as np
 from rwalk.checks import InputError
 
 NIFTI = (".nii", ".nii.gz", ".mgz")
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-ALLOWED = (*NIFTI, ".npy", *PICTURES)
+NRRD = (".nrrd", ".nhdr")
+TIFF = (".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+ALLOWED = (*NIFTI, *NRRD, ".npy", *TIFF, *PICTURES)
 AFFINE_TOLERANCE = 1e-2  # mm
+VECTOR_INTENT = 1007  # NIFTI_INTENT_VECTOR
+LPS = np.array([-1.0, -1.0, 1.0])  # ITK counts left and posterior as positive, NIfTI right and anterior
 
 
 class Volume(NamedTuple):
@@ -41,18 +45,21 @@ def suffix_of(path: str | os.PathLike) -> str:
     name = os.fspath(path).lower()
     found = max((suffix for suffix in ALLOWED if name.endswith(suffix)), key=len, default=None)
     if found is None:
-        raise InputError(f"{path}: unsupported file type; supported are {', '.join(ALLOWED)}: convert the file")
+        raise InputError(
+            f"{path}: unsupported file type; supported are {', '.join(ALLOWED)} and a folder with a DICOM series: "
+            "convert the file"
+        )
     return found
 
 
 def read(path: str | os.PathLike) -> Volume:
-    """Read one file: NIfTI and MGZ (slices too, channels on the fourth axis), npy, a picture.
+    """Read one file: NIfTI and MGZ (slices too, channels on the fourth axis), NRRD, npy, TIFF, a picture; or a folder.
 
     An npy array of two or three axes is one channel; of four, its first axis is the channels. A picture's colours are
-    its channels.
+    its channels, the pages of a TIFF are the slices of a volume. A folder holds one DICOM series.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a series.
 
     Returns:
         Its numbers; a third axis of length one is dropped.
@@ -61,11 +68,12 @@ def read(path: str | os.PathLike) -> Volume:
         InputError: missing, of another type, damaged, or not of two or three axes of space.
     """
     path = Path(path)
-    suffix = suffix_of(path)
-    if not path.is_file():
+    series = path.is_dir()
+    suffix = "DICOM" if series else suffix_of(path)
+    if not (series or path.is_file()):
         raise InputError(f"{path}: no such file; check the path")
     try:
-        volume = _read(path, suffix)
+        volume = _read_series(path) if series else _read(path, suffix)
     except InputError:
         raise
     except Exception as fault:  # each format's library has exceptions of its own
@@ -91,9 +99,18 @@ def _read(path: Path, suffix: str) -> Volume:
         if data.ndim == 4 and data.shape[-1] == 1:
             data, spacing = data[..., 0], spacing[:2]
         return Volume(data, spacing, np.asarray(image.affine, np.float64), str(path))
+    if suffix in NRRD:
+        return _read_nrrd(path)
     if suffix == ".npy":
         data = np.load(path, allow_pickle=False)
         data = data[None] if data.ndim < 4 else data
+    elif suffix in TIFF:
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            data = file.asarray()
+            colours = file.pages.first.photometric.name == "RGB"
+        data = np.moveaxis(data, -1, 0)[:3] if colours else data[None]
     else:
         from PIL import Image
 
@@ -102,6 +119,64 @@ def _read(path: Path, suffix: str) -> Volume:
         data = np.moveaxis(data, -1, 0) if data.ndim == 3 else data[None]
         data = data[:-1] if data.shape[0] in (2, 4) else data  # the last is opacity
     return Volume(data, (1.0,) * (data.ndim - 1), None, str(path))
+
+
+def _read_nrrd(path: Path) -> Volume:
+    """NRRD with its axes as they are stored; the place in space is brought from the file's convention to RAS."""
+    import nrrd
+
+    data, header = nrrd.read(str(path))
+    directions = header.get("space directions")
+    d = data.ndim
+    if directions is None:
+        spacing = tuple(float(edge) for edge in header.get("spacings", (1.0,) * d))
+        return Volume(data[None], spacing, None, str(path))
+    rows = np.asarray(directions, np.float64)
+    inside = np.isfinite(rows).all(1)  # an axis of channels has no direction
+    if inside.sum() not in (2, 3) or d - inside.sum() > 1:
+        raise InputError(f"{path}: {int(inside.sum())} axes of space and {d} in all; one of channels at most is read")
+    channel = int(np.flatnonzero(~inside)[0]) if not inside.all() else None
+    data = data[None] if channel is None else np.moveaxis(data, channel, 0)
+    rows = rows[inside]
+    spacing = tuple(float(edge) for edge in np.linalg.norm(rows, axis=1))
+    if len(rows) != 3 or rows.shape[1] != 3:
+        return Volume(data, spacing, None, str(path))
+    space = str(header.get("space", "right-anterior-superior")).lower()
+    named = {"lps": "left-posterior-superior", "las": "left-anterior-superior", "ras": "right-anterior-superior"}
+    space = named.get(space, space)
+    if space not in named.values():
+        raise InputError(f"{path}: space {space!r}; allowed are {', '.join(named.values())}: convert the file")
+    signs = [-1.0 if "left" in space else 1.0, -1.0 if "posterior" in space else 1.0, 1.0]
+    affine = np.eye(4)
+    affine[:3, :3] = rows.T
+    affine[:3, 3] = header.get("space origin", np.zeros(3))
+    return Volume(data, spacing, np.diag([*signs, 1.0]) @ affine, str(path))
+
+
+def _read_series(path: Path) -> Volume:
+    """The DICOM series of a folder, slices in their order in space, in RAS.
+
+    Raises:
+        InputError: SimpleITK is missing, or the folder does not hold exactly one series.
+    """
+    try:
+        import SimpleITK
+    except ImportError:
+        raise InputError(f"{path}: reading DICOM needs SimpleITK; install it with pip install quartet[dicom]") from None
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(path))
+    if len(names) != 1:
+        raise InputError(f"{path}: {len(names)} DICOM series in this folder; one is needed: give a folder for each")
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(path), names[0]))
+    image = reader.Execute()
+    data = SimpleITK.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(f"{path}: {image.GetNumberOfComponentsPerPixel()} values a voxel; series of one are read")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    affine = np.diag([*LPS, 1.0]) @ affine
+    return Volume(data.transpose(2, 1, 0)[None], tuple(map(float, image.GetSpacing())), affine, str(path))
 
 
 def same_grid(volume: Volume, image: Volume, what: str) -> None:
@@ -180,4 +255,31 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray | None, *, channels: b
     if space.ndim - channels == 2:  # a slice keeps its place in space
         space = space[:, :, None]
     image = nibabel.Nifti1Image(space, affine)
+    return write_atomically(path.with_name(path.name + ".nii.gz"), lambda file: nibabel.save(image, file))
+
+
+def save_field(path: Path, field: np.ndarray, affine: np.ndarray | None) -> Path:
+    """Write a displacement field as ITK and ANTs read it: millimetres in LPS, one vector a voxel, on the fifth axis.
+
+    Args:
+        path: without ending.
+        field: `[d, *shape]`, voxels of the fixed grid.
+        affine: of that grid; None writes the voxels as npy.
+
+    Returns:
+        The file.
+    """
+    if affine is None:
+        return save(path, field, None)
+    import nibabel
+
+    d = field.shape[0]
+    steps = np.zeros((3, *field.shape[1:]))
+    steps[:d] = field
+    world = np.tensordot(affine[:3, :3], steps, 1) * LPS.reshape(3, *(1,) * d)
+    vectors = np.moveaxis(world, 0, -1).astype(np.float32)
+    vectors = vectors.reshape(*(*field.shape[1:], 1)[:3], 1, 3)
+    image = nibabel.Nifti1Image(vectors, affine)
+    image.header.set_intent(VECTOR_INTENT, (), "")
+    image.header.set_xyzt_units("mm")
     return write_atomically(path.with_name(path.name + ".nii.gz"), lambda file: nibabel.save(image, file))

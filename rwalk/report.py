@@ -1,21 +1,38 @@
-"""Files of a finished segmentation: label map, probabilities, uncertainty on the input's grid, and a picture."""
+"""Files of a finished segmentation: label map, probabilities, uncertainty on the input's grid, a picture and a page."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from rwalk import io
+from rwalk import drawing, io, page
 from rwalk.data import Case
 
-# Okabe and Ito: told apart by colour-blind readers too.
-COLOURS = np.array(
-    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)], float
-)
-PANEL = 300  # pixels, of the longer edge
-GAP = 12  # pixels
-LINE = 22  # pixels of a line of text
-NEAR = 2  # slices on either side whose seeds are drawn
+SHOWN = 8  # labels whose probabilities are drawn
+HELD = {
+    "labels": "1, 2, ... the labels, 0 outside of the mask",
+    "probabilities": "of each label, on the fourth axis",
+    "entropy": "of the probabilities, over that of equal ones: 0 certain, 1 not",
+    "margin": "difference of the two largest probabilities",
+    "preview.png": "the first of the pictures above",
+}
+MEANINGS = {
+    "dice": "mean overlap with the reference labels",
+    "dice_exact": "the same for the exact solution",
+    "error/bound": "proven bound on the relative error, from the basis alone",
+    "error/relative": "relative error against the exact solution, in the norm of the mass",
+    "error/pointwise_bound": "proven bound on the error of any voxel's probability",
+    "error/largest": "largest error of a voxel's probability",
+    "agreement": "voxels whose label is that of the exact solution",
+    "flips/share": "voxels whose label the pointwise bound does not settle",
+    "pairs/used": "eigenvectors that the answer used",
+    "seconds/basis": "seconds for the eigenvectors, once for an image",
+    "seconds/online": "seconds for the answer from them",
+    "seconds/cold": "seconds for conjugate gradients from nothing, to a coarser tolerance",
+    "seconds/warm": "seconds for conjugate gradients that start at the answer",
+}
+SHARES = ("agreement", "flips/share")
 
 
 def write(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: dict[str, Any], folder: Path) -> list[Path]:
@@ -29,13 +46,15 @@ def write(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: dict
         folder: where to.
 
     Returns:
-        The files: NIfTI where the image has an affine, else npy; `preview.png`.
+        The files: NIfTI where the image has an affine, else npy; `preview.png`; `report.html`.
     """
     files = [
         io.save(folder / name, case.uncut(array), case.affine, channels=name == "probabilities")
         for name, array in found.items()
     ]
-    return [*files, preview(found, case, seeds, row, folder / "preview.png")]
+    files.append(preview(found, case, seeds, row, folder / "preview.png"))
+    held = [(path.name, HELD.get(path.name, HELD.get(path.name.split(".")[0], ""))) for path in files]
+    return [*files, write_page(found, case, seeds, row, folder / "report.html", held)]
 
 
 def preview(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: dict[str, Any], path: Path) -> Path:
@@ -51,82 +70,107 @@ def preview(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: di
     Returns:
         The path.
     """
-    cuts = planes(case.mask)
-    low, high = np.percentile(case.image[0][case.mask], [0.5, 99.5])
-    grey = np.clip((case.image[0] - low) / max(high - low, 1e-12), 0, 1) * 255
-    columns = []
-    for cut in cuts:
-        mask, base = case.mask[cut], np.repeat(grey[cut][..., None], 3, -1)
-        near, label = _near(seeds, cut), found["labels"][cut]
-        painted = np.where((near >= 0)[..., None], _colour(near), base)
-        tinted = np.where((label > 0)[..., None], 0.45 * base + 0.55 * _colour(label.astype(int) - 1), base)
-        panels = [np.where(mask[..., None], panel, 0) for panel in (painted, tinted, _heat(found["entropy"][cut]))]
-        columns.append([_enlarge(panel, case.spacing, cut) for panel in panels])
+    kinds = [*pictures(found, case, seeds, row)[:2], _entropy(found)]
+    columns = [
+        [drawing.enlarge(kind.colours[cut], case.spacing, cut) for kind in kinds] for cut in drawing.planes(case.mask)
+    ]
     names = ("image and seeds", "labels", "entropy: black is certain, white is not")
-    canvas = _lay_out(columns, [_title(case, row), _legend(case, row)], names)
+    canvas = drawing.sheet(columns, [_title(case, row), _legend(case, row)], names)
     return io.write_atomically(path, canvas.save)
 
 
-def planes(mask: np.ndarray) -> list[tuple[Any, ...]]:
-    """Index of one slice along each axis, a little before the centre of mass; the image itself in two dimensions."""
-    if mask.ndim == 2:
-        return [(slice(None), slice(None))]
-    focus = np.quantile(np.argwhere(mask), 0.45, axis=0).astype(int)  # the middle of a brain is a gap
-    return [tuple(int(focus[a]) if a == axis else slice(None) for a in range(3)) for axis in range(3)]
+def pictures(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: dict[str, Any]) -> list[page.Row]:
+    """What the page shows, in volumes of colours; arguments as for `write`."""
+    mask, base = case.mask, drawing.grey(case.image[0], case.mask)
+    names = _names(case, len(found["probabilities"]))
+    legend = tuple((page.css(drawing.colour(np.asarray(i))), name) for i, name in enumerate(names))
+    near, label = _near(seeds), found["labels"].astype(int)
+    painted = np.where((near >= 0)[..., None], drawing.colour(near), base)
+    tinted = np.where((label > 0)[..., None], 0.45 * base + 0.55 * drawing.colour(label - 1), base)
+    rows = [
+        page.Row("Image and seeds", "seeds of the slices on either side too", painted, legend),
+        page.Row("Labels", "of the largest probability", tinted, legend),
+        _entropy(found),
+    ]
+    bound = row.get("error/pointwise_bound")
+    if bound is not None:
+        loose = mask & (found["margin"] <= 2 * bound)
+        marked = np.where(loose[..., None], np.array([255.0, 40, 120]), 0.6 * base)
+        note = f"margin not above twice the bound of {page.show(bound)}: {page.percent(loose[mask].mean())} of the mask"
+        rows.append(page.Row("Voxels that could flip", note, marked, (("rgb(255, 40, 120)", "could flip"),)))
+    shown = zip(names[:SHOWN], found["probabilities"][:SHOWN], strict=False)
+    rows += [page.Row(f"Probability of {name}", "", drawing.heat(x), (), ("0", "1")) for name, x in shown]
+    return [kind._replace(colours=np.where(mask[..., None], kind.colours, 0)) for kind in rows]
 
 
-def _near(seeds: np.ndarray, cut: tuple[Any, ...]) -> np.ndarray:
-    """Seeds of the slice and of those beside it: few lie in any one."""
-    axis = next((a for a, index in enumerate(cut) if not isinstance(index, slice)), None)
-    if axis is None:
-        return seeds[cut]
-    beside = range(max(cut[axis] - NEAR, 0), min(cut[axis] + NEAR + 1, seeds.shape[axis]))
-    return np.take(seeds, beside, axis).max(axis)
-
-
-def _colour(labels: np.ndarray) -> np.ndarray:
-    return COLOURS[labels % len(COLOURS)]
-
-
-def _heat(x: np.ndarray) -> np.ndarray:
-    """Black over red and yellow to white."""
-    return np.clip(np.stack([3 * x, 3 * x - 1, 3 * x - 2], -1), 0, 1) * 255
-
-
-def _enlarge(panel: np.ndarray, spacing: tuple[float, ...], cut: tuple[Any, ...]) -> np.ndarray:
-    """Turn the first axis to the right and the second upwards, and repeat pixels to their true proportions."""
-    panel = panel.swapaxes(0, 1)[::-1]
-    width, height = (edge for edge, index in zip(spacing, cut, strict=True) if isinstance(index, slice))
-    scale = PANEL / max(panel.shape[0] * height, panel.shape[1] * width)
-    rows, columns = (
-        max(round(size * edge * scale), 1) for size, edge in zip(panel.shape, (height, width), strict=False)
+def write_page(
+    found: dict[str, np.ndarray],
+    case: Case,
+    seeds: np.ndarray,
+    row: dict[str, Any],
+    path: Path,
+    files: list[tuple[str, str]],
+) -> Path:
+    """Write `report.html`; `files` are names and contents of what lies beside it, the rest as for `write`."""
+    tiles = [
+        page.Tile("labels as the exact solution's", page.percent(row["agreement"]), "of the voxels"),
+        page.Tile("relative error", page.show(row["error/relative"]), _bound_of(row)),
+        page.Tile("answered in", f"{page.show(1000 * row['seconds/online'])} ms", _rival_of(row)),
+    ]
+    if "dice" in row:
+        note = f"the exact solution has {row['dice_exact']:.3f}"
+        tiles.insert(0, page.Tile("Dice, mean of the labels", f"{row['dice']:.3f}", note))
+    if "flips/share" in row:
+        tiles.append(page.Tile("could flip", page.percent(row["flips/share"]), "of the voxels, by the pointwise bound"))
+    figures = [
+        (name, page.percent(row[name]) if name in SHARES else page.show(row[name]), meaning)
+        for name, meaning in MEANINGS.items()
+        if name in row
+    ]
+    figures += [
+        (name, page.show(value), "overlap of this label")
+        for name, value in row.items()
+        if name.startswith(("dice/", "dice_exact/"))
+    ]
+    notes = []
+    if not row.get("exact/converged", 1):
+        notes.append("The exact solution did not reach its tolerance: errors are against what it reached.")
+    return page.write(
+        path,
+        title=case.name,
+        kind="random walker segmentation",
+        tiles=tiles,
+        rows=pictures(found, case, seeds, row),
+        mask=case.mask,
+        spacing=case.spacing,
+        figures=figures,
+        files=files,
+        notes=notes,
     )
-    take = [np.arange(n) * size // n for n, size in zip((rows, columns), panel.shape, strict=False)]
-    return panel[take[0]][:, take[1]].astype(np.uint8)
 
 
-def _lay_out(columns: list[list[np.ndarray]], lines: list[str], names: tuple[str, ...]) -> Any:
-    from PIL import Image, ImageDraw, ImageFont
+def _entropy(found: dict[str, np.ndarray]) -> page.Row:
+    return page.Row("Uncertainty", "entropy", drawing.heat(found["entropy"]), (), ("certain", "undecided"))
 
-    font = ImageFont.load_default(14)
-    longest = max(font.getlength(line) for line in lines)
-    wide = max(sum(column[0].shape[1] + GAP for column in columns), int(longest) + GAP) + GAP
-    high = (
-        (len(lines) + len(names)) * LINE + sum(max(c[i].shape[0] for c in columns) for i in range(len(names))) + 4 * GAP
-    )
-    canvas = Image.new("RGB", (wide, high), "#101010")
-    draw, top = ImageDraw.Draw(canvas), GAP
-    for line in lines:
-        draw.text((GAP, top), line, "#f0f0f0", font)
-        top += LINE
-    for i, name in enumerate(names):
-        draw.text((GAP, top), name, "#b0b0b0", font)
-        top, left = top + LINE, GAP
-        for column in columns:
-            canvas.paste(Image.fromarray(column[i]), (left, top))
-            left += column[i].shape[1] + GAP
-        top += max(column[i].shape[0] for column in columns)
-    return canvas
+
+def _bound_of(row: dict[str, Any]) -> str:
+    bound = row.get("error/bound")
+    return "there is no bound for seeds" if bound is None else f"the bound said {page.show(bound)}"
+
+
+def _rival_of(row: dict[str, Any]) -> str:
+    return f"conjugate gradients: {page.show(1000 * row['seconds/cold'])} ms"
+
+
+def _names(case: Case, count: int) -> list[str]:
+    return [case.names[i] if i < len(case.names) else f"label {i + 1}" for i in range(count)]
+
+
+def _near(seeds: np.ndarray) -> np.ndarray:
+    """Seeds of a volume grown by a voxel: few lie in any one slice."""
+    if seeds.ndim == 2:
+        return seeds
+    return ndimage.grey_dilation(seeds, footprint=ndimage.generate_binary_structure(3, 1))
 
 
 def _title(case: Case, row: dict[str, Any]) -> str:

@@ -1,0 +1,193 @@
+"""The pairs of a registration: a fixed image, a moving one brought onto its grid, and what is known of both."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from rwalk import io
+from rwalk.checks import InputError, check_image
+from rwalk.data import Case
+from rwalk.io import Volume
+
+LOW, HIGH = 0.5, 99.5  # percentiles of the intensities that become 0 and 1
+FADE = 0.35  # share of an edge over which a random field grows from none at the border
+
+
+class Pair(NamedTuple):
+    """What is to be registered.
+
+    Attributes:
+        fixed: `[*shape]` float32, intensities brought to [0, 1].
+        moving: likewise, resampled onto the fixed grid by the two affines.
+        mask: `[*shape]` bool, where results are measured.
+        grid: the fixed file.
+        source: the moving file on its own grid.
+        labels: `[*shape]` label map of the fixed image, None where there is none.
+        moving_labels: the moving image's, on the fixed grid.
+        names: of the labels.
+        truth: `[d, *shape]` the field that registers them exactly, voxels; None where it is not known.
+        name: of the pair.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    mask: np.ndarray
+    grid: Volume
+    source: Volume
+    labels: np.ndarray | None
+    moving_labels: np.ndarray | None
+    names: tuple[str, ...]
+    truth: np.ndarray | None
+    name: str
+
+
+def to_unit(x: np.ndarray) -> np.ndarray:
+    """Intensities between two percentiles of those above the smallest, mapped to [0, 1] and cut there."""
+    inside = x[x > x.min()]
+    low, high = np.percentile(inside if inside.size else x, [LOW, HIGH])
+    return np.clip((x - min(low, 0)) / max(high - min(low, 0), 1e-12), 0, 1).astype(np.float32)
+
+
+def between(grid: Volume, source: Volume) -> np.ndarray:
+    """`[d + 1, d + 1]` matrix from indices of `grid` to indices of `source`, by their affines.
+
+    Raises:
+        InputError: the two have not the same number of axes, or only one has an affine and the shapes differ.
+    """
+    d = grid.data.ndim - 1
+    if source.data.ndim - 1 != d:
+        raise InputError(f"{source.name}: {source.data.ndim - 1} axes of space, {grid.name} has {d}; give equally many")
+    if grid.affine is None or source.affine is None:
+        if grid.data.shape[1:] != source.data.shape[1:]:
+            raise InputError(
+                f"{source.name}: shape {source.data.shape[1:]}, {grid.name} has {grid.data.shape[1:]} and there are no "
+                "affines to tell how they lie; resample one to the grid of the other"
+            )
+        return np.eye(d + 1)
+    full = np.linalg.inv(source.affine) @ grid.affine
+    keep = [*range(d), 3]
+    return full[np.ix_(keep, keep)]
+
+
+def resample(source: Volume, grid: Volume, field: np.ndarray | None = None, *, order: int) -> np.ndarray:
+    """The first channel of a file on another grid, moved by a field.
+
+    Args:
+        source: the file.
+        grid: where to.
+        field: `[d, *shape]` voxels of `grid`; zero by default.
+        order: 1 interpolates linearly, 0 takes the nearest voxel.
+
+    Returns:
+        `[*shape]`; zero outside the file.
+    """
+    matrix = between(grid, source)
+    points = np.indices(grid.data.shape[1:]).astype(np.float64)
+    points = points if field is None else points + field
+    points = np.tensordot(matrix[:-1, :-1], points, 1) + matrix[:-1, -1].reshape(-1, *(1,) * (points.ndim - 1))
+    return ndimage.map_coordinates(source.data[0], points, order=order, cval=0)
+
+
+def from_files(case: Case, path: str | None, labels: str | None, reference: str | None) -> Pair:
+    """The user's moving image beside the fixed one.
+
+    Args:
+        case: the fixed image.
+        path: of the moving image.
+        labels: label map of the moving image, on any grid with an affine.
+        reference: label map of the fixed image, likewise.
+
+    Returns:
+        The pair.
+
+    Raises:
+        InputError: a file cannot be read or does not fit.
+    """
+    if path is None:
+        raise InputError("moving.path: required; give moving.path=FILE, or moving=warp for a made-up one")
+    if (labels is None) != (reference is None):
+        missing = "moving.reference" if reference is None else "moving.labels"
+        raise InputError(f"{missing}: required with the other label map; Dice needs one of either image")
+    grid, source = case.volume, io.read(path)
+    moving = resample(source, grid, order=1)
+    check_image(source.data[:1].astype(np.float32), np.ones(source.data.shape[1:], bool), source.name)
+    if not np.ptp(moving) > 0:
+        raise InputError(f"{path}: does not overlap with {grid.name} in space; check the affines of both")
+    files = [file for file in (reference, labels) if file is not None]
+    maps = [resample(io.read(file), grid, order=0).astype(np.int32) for file in files]
+    values = np.unique(maps) if maps else np.zeros(0, np.int32)
+    known, moved = (np.searchsorted(values, each) for each in maps) if maps else (None, None)
+    names = tuple(f"label {value}" for value in values)
+    mask = case.uncut(case.mask.astype(np.uint8)) > 0
+    name = f"{Path(path).name} onto {case.name}"
+    return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, names, None, name)
+
+
+def smooth_field(
+    shape: tuple[int, ...], spacing: tuple[float, ...], amplitude: float, smoothness: float, seed: int
+) -> np.ndarray:
+    """Normal noise blurred to a length, scaled to a root mean square displacement.
+
+    Args:
+        shape: of the grid.
+        spacing: edge lengths of a voxel, mm.
+        amplitude: root mean square of |u|, mm.
+        smoothness: standard deviation of the blur, mm.
+        seed: of the noise.
+
+    Returns:
+        `[d, *shape]`, voxels; none outside a border over which it fades.
+    """
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((len(shape), *shape))
+    sigmas = [smoothness / edge for edge in spacing]
+    blurred = np.stack([ndimage.gaussian_filter(part, sigmas, mode="reflect") for part in noise])
+    for axis, size in enumerate(shape):
+        fade = np.clip((np.minimum(np.arange(size), np.arange(size)[::-1])) / max(FADE * size, 1), 0, 1)
+        blurred = blurred * (np.sin(np.pi / 2 * fade) ** 2).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    edges = np.array(spacing).reshape(-1, *(1,) * len(shape))
+    return (amplitude * blurred / np.sqrt((blurred**2).sum(0).mean()) / edges).astype(np.float32)
+
+
+def warped(case: Case, *, amplitude: float, smoothness: float, noise: float, seed: int) -> Pair:
+    """The fixed image, bent by a random field that is known, with noise: what a registration should undo.
+
+    With M(j) = F(j + v(j)), the field that takes F to M is the inverse of v.
+
+    Args:
+        case: the fixed image.
+        amplitude: root mean square displacement, mm.
+        smoothness: of the field, mm.
+        noise: standard deviation, share of the intensities' range.
+        seed: of both.
+
+    Returns:
+        The pair, with its truth.
+
+    Raises:
+        InputError: the field folds, so that nothing undoes it.
+    """
+    import jax.numpy as jnp
+
+    from rwalk import warp
+
+    shape = case.full
+    v = jnp.asarray(smooth_field(shape, case.spacing, amplitude, smoothness, seed))
+    if float(warp.jacobian(v).min()) <= 0.1:
+        raise InputError(
+            f"moving: a warp of {amplitude:g} mm that is smooth over {smoothness:g} mm folds; lower moving.amplitude "
+            "or raise moving.smoothness"
+        )
+    truth = np.asarray(warp.invert(v, steps=60))
+    fixed = to_unit(case.volume.data[0])
+    moving = np.asarray(warp.sample(jnp.asarray(fixed)[None], v)[0])
+    moving = moving + noise * np.random.default_rng(seed + 1).standard_normal(shape).astype(np.float32)
+    labels = moved = None
+    if case.truth is not None:
+        labels = case.uncut(case.truth)
+        moved = np.asarray(warp.sample(jnp.asarray(labels, v.dtype)[None], v, order=0)[0]).astype(np.int32)
+    mask = case.uncut(case.mask.astype(np.uint8)) > 0
+    source: Any = case.volume._replace(data=moving[None], name=f"{case.name}, warped")
+    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, truth, f"{case.name}, warped")
