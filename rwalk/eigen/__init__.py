@@ -48,7 +48,7 @@ def smallest_eigenpairs(
     normalised: bool = True,
     x0: jax.Array | None = None,
     tol: float = 1e-3,
-    residual: float = 0.3,
+    residual: float = 0.5,
     maximum: int = 60,
     guards: int | None = None,
     key: jax.Array | None = None,

@@ -167,8 +167,8 @@ def lobpcg(
     residual: float,
     maximum: int,
     key: jax.Array,
-    degree: int = 4,
-    width: float = 16.0,
+    degree: int = 6,
+    width: float = 30.0,
     filter_degree: int = 20,
     confirmations: int = 1,
 ) -> Result:
@@ -195,14 +195,14 @@ def lobpcg(
     Returns:
         The pairs.
     """
-    size, taken, converged = x.shape[0], 0, False
+    size, taken, converged, total = x.shape[0], 0, False, np.inf
     rounds = 1 + (confirmations if size > count else 0)
     values = np.full(size, np.inf)
     for number in range(rounds):
         if number:
             guards = random_block(pencil, jax.random.fold_in(key, number), size - count)
             x = jnp.concatenate([x[:count], prefilter(pencil, guards, filter_degree)])
-        converged, quiet, total = False, 0, np.inf
+        converged, quiet = False, 0
         path = steps(pencil.operator, pencil.mass, hierarchy, x, degree=degree, width=width)
         for values, x, norms in path:  # noqa: B007 - used after the loop
             taken += 1

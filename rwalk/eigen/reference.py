@@ -91,3 +91,40 @@ def count_below(pencil: Pencil, bound: float) -> int:
     if (factor.perm_r != factor.perm_c).any():
         raise ValueError(f"rows were exchanged while A - {bound} B was factored; move the bound a little")
     return int((factor.U.diagonal() < 0).sum())
+
+
+def lobpcg_pyamg(pencil: Pencil, count: int, *, tol: float = 1e-4, maximum: int = 60, extra: int = 0) -> Result:
+    """Scipy's LOBPCG, preconditioned by PyAMG's smoothed aggregation, in float64.
+
+    Args:
+        pencil: A, B.
+        count: pairs wanted.
+        tol: of the residual's norm.
+        maximum: steps at most.
+        extra: guard vectors.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        ImportError: PyAMG is not installed.
+
+    Source: Knyazev 2001 by scipy.sparse.linalg.lobpcg; the peer that volumes are compared with.
+    """
+    import warnings
+
+    from pyamg import smoothed_aggregation_solver
+    from scipy.sparse.linalg import lobpcg
+
+    a, b, live = _coupled(pencil)
+    near_null = np.asarray(pencil.near_null, np.float64)[live]
+    multilevel = smoothed_aggregation_solver(sparse.csr_matrix(a), B=near_null[:, None])
+    start = np.random.default_rng(0).normal(size=(len(live), count + extra))
+    start[:, 0] = near_null
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a vector is not at tol: the caller judges
+        values, vectors = lobpcg(
+            a, start, B=b, M=multilevel.aspreconditioner(), tol=tol, maxiter=maximum, largest=False
+        )  # fmt: skip
+    order = np.argsort(values)[:count]
+    return Result(values[order], _embed(pencil, live, vectors[:, order]), maximum, True)
