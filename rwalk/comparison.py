@@ -173,7 +173,7 @@ def _scikit(image: np.ndarray, seeds: np.ndarray, beta: float, tol: float, mode:
 
 @dataclass(frozen=True)
 class Comparison(Segmentation):
-    """What both tables share: one row, of the brain on a `lattice` instead of the segmentation's `image` and `seeds`."""
+    """What both tables share: one row, of the brain on a `lattice` instead of `image` and `seeds`."""
 
     lattice: Resampled
 

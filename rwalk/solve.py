@@ -151,7 +151,7 @@ def random_walker(
     first = jnp.zeros_like(system.right) if start is None else start.reshape(regions, -1)
     first = jnp.where(system.free[None], first, 0)
     scaled = congruent(frozen(system.operator), unit)
-    hierarchy = multigrid.setup(scaled, jnp.where(system.free, reciprocal(unit), 0))
+    hierarchy = multigrid.setup(scaled, jnp.where(system.free, reciprocal(unit), 0), coarsest=200)
 
     def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         x, *state = conjugate_gradients(

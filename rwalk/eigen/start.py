@@ -12,7 +12,7 @@ from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
 
 from rwalk import graph, multigrid
-from rwalk.eigen import lobpcg
+from rwalk.eigen import lobpcg, ritz
 from rwalk.eigen.pencil import Pencil, random_block
 from rwalk.graph import Lattice
 from rwalk.multigrid import Hierarchy
@@ -67,9 +67,10 @@ def _dense(operator: Stencil, mass: Stencil, count: int) -> jax.Array:
     a, b = to_sparse(operator).toarray(), to_sparse(mass).toarray()
     live = np.diag(b) > 0
     a, b = a[np.ix_(live, live)], b[np.ix_(live, live)]
-    shares, directions = linalg.eigh(b)
-    basis = directions[:, shares > 1e-6 * shares[-1]] / np.sqrt(shares[shares > 1e-6 * shares[-1]])
-    _, vectors = linalg.eigh(basis.T @ a @ basis)
+    with ritz.one_thread():
+        shares, directions = linalg.eigh(b)
+        basis = directions[:, shares > 1e-6 * shares[-1]] / np.sqrt(shares[shares > 1e-6 * shares[-1]])
+        _, vectors = linalg.eigh(basis.T @ a @ basis)
     x = np.zeros((min(count, vectors.shape[1]), operator.size))
     x[:, live] = (basis @ vectors).T[: x.shape[0]]
     return jnp.asarray(x, operator.diagonal.dtype)
