@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from faultloc.options import Collection, Display, Statistics
+from faultloc.options import Collection, Display, Statistics, Task
 
 if TYPE_CHECKING:
     from faultloc import selection
@@ -66,7 +66,7 @@ class Tflm:
 class Subjects(Collection):
     """The bugs of a collection, described instead of ranked."""
 
-    def source(self, ranker: Any, statistics: Statistics, display: Display) -> Any:  # noqa: ARG002
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> Any:  # noqa: ARG002
         """One interval for each program."""
         from faultloc import corpus, subjects
 
@@ -79,7 +79,7 @@ class Training(Collection):
 
     every: int = Field(gt=0)
 
-    def source(self, ranker: Tflm, statistics: Statistics, display: Display) -> Any:  # noqa: ARG002
+    def source(self, ranker: Tflm, statistics: Statistics, display: Display, task: Task) -> Any:  # noqa: ARG002
         """One interval for every few steps of learning."""
         from faultloc import corpus, training
         from faultloc.io import InputError

@@ -109,7 +109,7 @@ def _read(path: Path, suffix: str) -> Volume:
 
         with tifffile.TiffFile(path) as file:
             data = file.asarray()
-            colours = file.pages.first.photometric.name == "RGB"
+            colours = file.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
         data = np.moveaxis(data, -1, 0)[:3] if colours else data[None]
     else:
         from PIL import Image

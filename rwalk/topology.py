@@ -266,7 +266,7 @@ def supervoxels(basis: Basis, lattice: Lattice, parts: Any) -> tuple[Edges, Basi
     product = edges.apply(vectors.T)
     energies = jnp.matmul(product, vectors, precision=EXACT)
     masses = jnp.matmul(vectors.T * mass[None], vectors, precision=EXACT)
-    values, chosen = ritz.coefficients(masses, energies, basis.values.size)
+    values, chosen = ritz.coefficients(masses, energies, basis.values.size, ritz.unit(masses))
     vectors = jnp.matmul(vectors, jnp.asarray(chosen, vectors.dtype), precision=EXACT)
     small = jnp.asarray(values, vectors.dtype)
     left = (edges.apply(vectors.T) - small[:, None] * mass[None] * vectors.T) * jnp.sqrt(reciprocal(mass))[None]
