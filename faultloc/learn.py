@@ -128,26 +128,25 @@ def fit_folds(
     forest: Forest, weight: np.ndarray, key: jax.Array, *, subclasses: int, restarts: int, steps: int, rate: float,
     penalty: Penalty,
 ) -> Learned:  # fmt: skip
-    """Learn one model for each column of `weight`, all of them together.
+    """Learn one model for each column of `weight`, all of them together; the other arguments are those of `fit`.
 
     Args:
         forest: of all bugs.
         weight: `[B, folds]` one for the bugs that a fold learns from, zero for the others.
-        key: see `fit`.
-        subclasses: see `fit`.
-        restarts: see `fit`.
-        steps: see `fit`.
-        rate: see `fit`.
-        penalty: see `fit`.
+        key: of the starts.
+        subclasses: K.
+        restarts: of each fold.
+        steps: of Adam.
+        rate: the first.
+        penalty: what is minimised.
     """
     drawn = np.repeat(weight, restarts, axis=1)
     first = start(forest, key, subclasses, drawn.shape[1], rate=rate, steps=steps, restarts=restarts)
     ended = advance(first, forest, drawn, penalty, steps, rate, steps).parameters
     loss = losses(ended, forest, drawn, penalty).reshape(-1, restarts)
-    learned = _masked(ended, jnp.asarray(penalty.use, jnp.float32))
-    scores = log_posteriors(learned, forest, drawn)
+    scores = log_posteriors(_masked(ended, jnp.asarray(penalty.use, jnp.float32)), forest, drawn)
     best = loss.argmin(1) + restarts * np.arange(len(loss))
-    chosen = [model(learned, forest, drawn, int(g)) for g in best]
+    chosen = [model(ended, forest, drawn, penalty, int(g)) for g in best]
     return Learned(chosen, scores.reshape(len(scores), -1, restarts), loss)
 
 
@@ -283,15 +282,19 @@ def _tables(p: Parameters, lines: Lines) -> tflm.Tables:
     return tflm.Tables(prior, jax.nn.log_softmax(logits, axis=2))
 
 
-def model(parameters: Parameters, forest: Forest, weight: np.ndarray, index: int) -> models.Model:
+def model(
+    parameters: Parameters, forest: Forest, weight: np.ndarray, penalty: Penalty, index: int
+) -> models.Model:  # fmt: skip
     """One of the models that were learned together, as a user of it needs it.
 
     Args:
         parameters: of all of them.
         forest: that they were learned from.
         weight: `[B, G]` with which bugs.
+        penalty: with which features.
         index: which.
     """
+    parameters = _masked(parameters, jnp.asarray(penalty.use, jnp.float32))
     parameters = Parameters(*(each[..., index : index + 1] for each in parameters))
     p = Parameters(*(np.asarray(each, np.float64)[..., 0] for each in parameters))
     mean, scale = (each[:, index] for each in forest.moments(weight))

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from faultloc import em, learn, metrics
+from faultloc import em, learn, metrics, models
 from faultloc import forest as forests
 from faultloc.corpus import Bug
 from faultloc.features import GROUPS, NAMES
@@ -93,6 +93,15 @@ class Tflm:
         self.found |= {f"chosen/{i}": float(np.mean(np.array(chosen) == i)) for i in range(len(self._settings))}
         return fitted
 
+    def task(self, bugs: Sequence[Bug]) -> "Task":
+        """Learning from all bugs with the first setting, in pieces."""
+        forest, _ = self._plant(bugs)
+        setting = self._settings[0]
+        use = _places(setting.features)[:, None]
+        penalty = learn.Penalty(setting.ridge, setting.listwise, setting.pairwise, use)
+        weight = np.ones((forest.bugs, self._restarts))
+        return Task(forest, weight, self._key, penalty, setting.subclasses, self._steps, self._rate)
+
     def _plant(self, bugs: Sequence[Bug]) -> tuple[Forest, list[str]]:
         self._faulty = [bug.faulty for bug in bugs]
         examples = [Example(program(bug.recording, bug.statements()), bug.faulty) for bug in bugs]
@@ -131,6 +140,42 @@ class Tflm:
             hard=setting.learner == "hard_em", generated=np.flatnonzero(_places(setting.generated)), use=use,
             ridge=setting.ridge,
         )  # fmt: skip
+
+
+class Task(NamedTuple):
+    """One model to learn, with its restarts side by side; see `learn` for the fields."""
+
+    forest: Forest
+    weight: np.ndarray
+    key: jax.Array
+    penalty: learn.Penalty
+    subclasses: int
+    steps: int
+    rate: float
+
+    @property
+    def bugs(self) -> int:
+        """B."""
+        return self.forest.bugs
+
+    def start(self) -> learn.Progress:
+        """Before the first step."""
+        count = self.weight.shape[1]
+        return learn.start(
+            self.forest, self.key, self.subclasses, count, rate=self.rate, steps=self.steps, restarts=count
+        )  # fmt: skip
+
+    def advance(self, progress: learn.Progress, count: int) -> learn.Progress:
+        """After `count` more steps."""
+        return learn.advance(progress, self.forest, self.weight, self.penalty, count, self.rate, self.steps)
+
+    def losses(self, progress: learn.Progress) -> np.ndarray:
+        """`[restarts]`."""
+        return learn.losses(progress.parameters, self.forest, self.weight, self.penalty)
+
+    def model(self, progress: learn.Progress, index: int) -> models.Model:
+        """One of the restarts as a model."""
+        return learn.model(progress.parameters, self.forest, self.weight, self.penalty, index)
 
 
 def _places(names: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Circuits against the sum over every assignment, and against golden values of a peer."""
 
 import itertools
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +129,24 @@ def test_derivatives_are_those_of_finite_differences(built):
     for i in range(len(leaves)):
         step = jnp.zeros_like(leaves).at[i].set(1e-2)
         assert float(slopes[i, 0]) == pytest.approx((total(leaves + step) - total(leaves - step)) / 2e-2, abs=1e-3)
+
+
+def test_densities_are_those_of_deeprob_kit():
+    """Golden values: `python scripts/bench.py faultloc --golden` lets the peer compute them again."""
+    kept = json.loads((Path(__file__).parent / "peers.json").read_text())
+    nodes, given = [], kept["inputs"]
+    for i, kind in enumerate(given["kind"]):
+        below = slice(*given["start"][i : i + 2])
+        children, size = tuple(given["children"][below]), given["values"][i]
+        if kind == 0:
+            shape = (
+                {"table": tuple(given["leaf_table"][i][:size])} if size else {"gaussian": tuple(given["gaussian"][i])}
+            )
+            nodes.append(Node("leaf", variable=given["variable"][i], **shape))
+        else:
+            nodes.append(Node(("product", "sum")[kind - 1], children, tuple(given["weights"][below]) * (kind == 2)))
+    found = circuit.log_density(circuit.build(nodes), np.array(given["rows"]))
+    np.testing.assert_allclose(found, kept["values"]["log_density"], atol=1e-5)
 
 
 @pytest.mark.parametrize(

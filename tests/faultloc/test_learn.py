@@ -176,7 +176,9 @@ def test_subclasses_are_learned_and_the_best_of_the_restarts_is_kept(planted):
     before, after = (learn.losses(p, planted, drawn, options["penalty"]) for p in (first.parameters, ended))
     assert (after < before).all()
     best = int(after[:2].argmin())
-    np.testing.assert_allclose(kept[0].weights, learn.model(ended, planted, drawn, best).weights, rtol=1e-5)
+    np.testing.assert_allclose(
+        kept[0].weights, learn.model(ended, planted, drawn, options["penalty"], best).weights, rtol=1e-5
+    )
     # What was learned is what the exact posterior of the model says: the loss is that of `models.rank`.
     scores = [models.rank(kept[0], e.program) for e in given]
     listwise = -sum(np.logaddexp.reduce(s[e.faulty]) for s, e in zip(scores, given, strict=True))

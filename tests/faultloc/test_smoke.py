@@ -1,6 +1,7 @@
 """Every option and every table of the configs composes, builds and runs on the synthetic twin of the data."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from faultloc import models
 from faultloc.io import InputError
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
@@ -17,6 +19,8 @@ GROUPS = {
     group: sorted(path.stem for path in (CONFIGS / "faultloc" / group).glob("*.yaml"))
     for group in ("corpus", "ranker", "table", "task")
 }
+
+LEARNED = ("posterior", "transferred", "tflm", "hard_em", "soft_em")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def test_every_ranker_scores_either_collection(corpus, ranker, data, tmp_path, m
         return
     result = run([f"corpus={corpus}", f"ranker={ranker}"], tmp_path, data, monkeypatch)
     assert 0 <= result["metrics"]["fs/strict"] <= result["metrics"]["fs/mid"] <= result["metrics"]["fs/best"] <= 1
-    assert ("nll" in result["metrics"]) == (ranker in ("posterior", "transferred"))
+    assert ("nll" in result["metrics"]) == (ranker in LEARNED)
 
 
 def test_the_small_programs_are_scored(data, tmp_path, monkeypatch):
@@ -72,6 +76,21 @@ def test_mutants_are_made_and_found(data, tmp_path, monkeypatch, capsys):
     assert "10 synthetic bugs in" in printed
     assert "note: a synthetic bug, made for this run: toolz/" in printed
     assert {"heat.html", "bugs.csv", "faultloc.sarif"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_collection_is_described(data, tmp_path, monkeypatch):
+    metrics = run(["corpus=subjects"], tmp_path, data, monkeypatch)["metrics"]
+    assert (metrics["programs"], metrics["faults"], metrics["lines"], metrics["tests"]) == (2, 2, 4, 3)
+
+
+def test_a_model_is_learned_and_kept(data, tmp_path, monkeypatch, capsys):
+    overrides = ["corpus=training", "ranker=tflm", "ranker.steps=5", "corpus.every=3", "ranker.restarts=2"]
+    metrics = run(overrides, tmp_path, data, monkeypatch)["metrics"]
+    assert metrics["steps"] == 5
+    assert models.load(tmp_path / "model.npz").language == "python"
+    assert "model.npz" in capsys.readouterr().out
+    with pytest.raises(InputError, match="choose ranker=tflm without a grid"):
+        run(["corpus=training", "ranker=ochiai"], tmp_path / "other", data, monkeypatch)
 
 
 def test_a_spectrum_is_ranked(data, tmp_path, monkeypatch, capsys):
@@ -94,13 +113,15 @@ def test_every_table_sweeps_over_what_exists_and_shows_what_is_measured(table, d
     content = OmegaConf.to_container(OmegaConf.load(CONFIGS / "faultloc" / "table" / f"{table}.yaml"))
     swept = content["hydra"]["sweeper"]["params"]
     for group, values in swept.items():
-        assert set(values.split(",")) <= set(GROUPS[group])
-    first = [f"{group}={values.split(',')[-1]}" for group, values in swept.items()]
+        assert group not in GROUPS or set(values.split(",")) <= set(GROUPS[group])
+    first = [f"{key}={re.split(r',(?![^[]*])', values)[-1]}" for key, values in swept.items()]
     metrics = run([f"table={table}", *first], tmp_path, data, monkeypatch)["metrics"]
     assert set(content["report"]["columns"]) <= set(metrics)
     assert content["report"]["paper"] is None
 
 
 def test_no_option_is_left_untried():
-    assert set(GROUPS["corpus"]) == {"bugsinpy", "c", "mutants", "project", "quixbugs", "sir", "spectrum"}
+    assert set(GROUPS["corpus"]) == {
+        "bugsinpy", "c", "mutants", "project", "quixbugs", "sir", "spectrum", "subjects", "training",
+    }  # fmt: skip
     assert set(GROUPS["task"]) == {"rank", "triage"}
