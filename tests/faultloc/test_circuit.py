@@ -139,7 +139,9 @@ def test_densities_are_those_of_deeprob_kit():
         below = slice(*given["start"][i : i + 2])
         children, size = tuple(given["children"][below]), given["values"][i]
         if kind == 0:
-            shape = {"table": tuple(given["leaf_table"][i][:size])} if size else {"gaussian": tuple(given["gaussian"][i])}
+            shape = (
+                {"table": tuple(given["leaf_table"][i][:size])} if size else {"gaussian": tuple(given["gaussian"][i])}
+            )
             nodes.append(Node("leaf", variable=given["variable"][i], **shape))
         else:
             nodes.append(Node(("product", "sum")[kind - 1], children, tuple(given["weights"][below]) * (kind == 2)))
