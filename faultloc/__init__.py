@@ -19,8 +19,9 @@ _EXPORTS = {
     "read": "io",
 }
 _MODULES = (
-    "corpus", "features", "formulas", "intervals", "io", "learn", "metrics", "models", "programs", "rankers",
-    "spectrum", "stats", "tflm", "tree",
+    "cases", "corpus", "faultsets", "features", "formulas", "grammars", "intervals", "io", "learn", "metrics", "models",
+    "mutate", "preprocessor", "programs", "rankers", "ranking", "spectrum", "stats", "synthetic", "tflm", "tree",
+    "triage",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]

@@ -81,7 +81,7 @@ class HeldOut:
             Totals with this program, and its row: the mean figures of its bugs, for the last program those of all.
         """
         program = self.programs[index]
-        fitted = self._fitted(program, key)
+        fitted = self.fitted(program, key)
         here = [i for i, bug in enumerate(self.bugs) if bug.program == program]
         for i in here:
             bug = self.bugs[i]
@@ -97,7 +97,7 @@ class HeldOut:
         self._bands = totals.bands
         return totals, {"program": program, **self._summary(totals, key)}
 
-    def _fitted(self, program: str, key: jax.Array) -> Any:
+    def fitted(self, program: str, key: jax.Array) -> Any:
         """What was learned without a program; a ranker that can learns all folds together, once."""
         if hasattr(self.ranker, "fit_folds"):
             if self._folds is None:

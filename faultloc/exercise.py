@@ -114,12 +114,12 @@ class Exercise:
                 self._rows[name] = figures(bugs, Formula(name))
         ranks = [metrics.first_rank(metrics.Band(*map(int, band))) for band in scored.bands]
         typical = bugs[int(np.argsort(ranks, kind="stable")[len(bugs) // 2])]
-        self._ranking = self._show(typical, bugs, key)
+        self._ranking = self._show(typical, held.fitted(typical.program, key), key)
         kept = {name: value for name, value in row.items() if name in ("bugs", *COLUMNS) or name.startswith("mass/")}
         return {"files": len(held)} | kept
 
-    def _show(self, bug: Bug, bugs: list[Bug], key: jax.Array) -> Ranking:
-        """Rank the lines for one bug after learning from the bugs of other files."""
+    def _show(self, bug: Bug, fitted: Any, key: jax.Array) -> Ranking:
+        """Rank the lines for one bug by what was learned from the bugs of other files."""
         mutant = self._workshop.mutant(int(bug.name.rsplit(":", 1)[1]))
         assert mutant is not None
         failed = bug.recording.spectrum.failed
@@ -137,8 +137,7 @@ class Exercise:
             {"failed": int(failed.sum()), "passed": int((~failed).sum())},
             failures,
         )
-        others = [other for other in bugs if other.program != bug.program]
-        found = rank(case, self._ranker, self._display.beside, key, self._statistics, others)
+        found = rank(case, self._ranker, self._display.beside, key, self._statistics, fitted)
         return triage.start(found, self._task.clean, self._task.buggy)
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:

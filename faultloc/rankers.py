@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from faultloc import corpus, features, formulas, intervals, learn, models, spectrum, synthetic
+from faultloc import corpus, features, forest, formulas, intervals, learn, models, spectrum, synthetic
 from faultloc.io import InputError, Recording
 from faultloc.metrics import DECIMALS
 from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
 MOVING = (*features.GROUPS["formulas"], *features.GROUPS["function"])  # features that coverage moves; they come first
+RATE = 0.06  # of the first step of learning
 WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
@@ -68,7 +70,7 @@ class Posterior:
 
     Args:
         ridge: penalty of weights and offsets.
-        steps: of the optimiser at most.
+        steps: of the optimiser.
         held_out: learn from the bugs that `fit` is given, where it is given some.
         train: else from this collection, or from `mutants` of toolz; None takes a saved model.
         train_path: folder of the collection; None looks under QUARTET_DATA.
@@ -96,15 +98,28 @@ class Posterior:
         self._known: dict[str, learn.Example] = {}
 
     def fit(self, bugs: Sequence[corpus.Bug], key: Any) -> "Fitted":  # noqa: ARG002
-        """Learn from bugs; the optimum is the only one there is in practice, so nothing is random."""
+        """Learn from bugs, from zero, so that nothing is random; or take what was learned before."""
         if bugs and self._held_out:
             return Fitted(self._learned(bugs))
         if self._train is not None:
             return Fitted(_trained(self._train, self._path, self._mutants, self._ridge, self._steps))
         return Fitted(None if self._model is None else models.load(self._model))
 
+    def fit_folds(self, bugs: Sequence[corpus.Bug]) -> dict[str, "Fitted"]:
+        """What `fit` learns from all bugs but those of each program; all folds are learned together."""
+        programs = sorted({bug.program for bug in bugs})
+        if not self._held_out or len(programs) < 2:
+            return dict.fromkeys(programs, self.fit(bugs, None))
+        grown = forest.plant([self._example(bug) for bug in bugs])
+        weight = np.array([[float(bug.program != name) for name in programs] for bug in bugs])
+        learned = learn.fit_folds(
+            grown, weight, jax.random.key(0), subclasses=1, restarts=1, steps=self._steps, rate=RATE,
+            penalty=learn.Penalty(ridge=self._ridge),
+        )  # fmt: skip
+        return {name: Fitted(model) for name, model in zip(programs, learned.model, strict=True)}
+
     def _learned(self, bugs: Sequence[corpus.Bug]) -> models.Model:
-        return learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps)
+        return learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps, rate=RATE)
 
     def _example(self, bug: corpus.Bug) -> learn.Example:
         if bug.name not in self._known:

@@ -68,7 +68,7 @@ def rank(
     beside: Iterable[str],
     key: jax.Array,
     statistics: Statistics,
-    bugs: Sequence[Any] = (),
+    fitted: Any = None,
 ) -> Ranking:
     """Rank the lines of a program.
 
@@ -78,7 +78,7 @@ def rank(
         beside: formulas shown for comparison.
         key: of the tests drawn anew for the intervals.
         statistics: number of draws and level of the intervals.
-        bugs: to learn from; none leaves that to the ranker.
+        fitted: what the ranker learned before; None lets it learn, or take what it has.
 
     Raises:
         InputError: no test fails, or no failing test runs a line.
@@ -90,7 +90,7 @@ def rank(
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
     statements = _statements(parsed, given)
-    fitted = ranker.fit(bugs, key)
+    fitted = ranker.fit((), key) if fitted is None else fitted
     score = fitted.scorer(given, statements) if fitted.probabilistic else None
     scores = fitted.scores(given, statements) if score is None else score((), ())
     samples = min(statistics.resamples, max(BUDGET // (given.spectrum.tests * given.spectrum.size), FEWEST))

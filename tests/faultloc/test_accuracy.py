@@ -7,7 +7,7 @@ from faultloc import accuracy, metrics, rankers
 from faultloc.corpus import Bug
 from faultloc.experiment import Localization, State
 from faultloc.io import Recording
-from faultloc.options import Display, Formula, Statistics
+from faultloc.options import Display, Formula, Statistics, Task
 from faultloc.spectrum import pack
 
 
@@ -74,13 +74,13 @@ def test_figures_are_means_over_bugs_and_a_formula_never_differs_from_itself(bug
 
 def test_it_goes_on_from_any_interval_with_the_same_result(bugs, key, tmp_path):
     class Given:
-        def source(self, ranker, statistics, display):  # noqa: ARG002
+        def source(self, ranker, statistics, display, task):  # noqa: ARG002
             return accuracy.HeldOut(bugs, ranker.ranker(), resamples=statistics.resamples, level=statistics.level)
 
     def experiment():
         return Localization(
             Given(), Formula(name="op2", inside_first=False), Statistics(resamples=100, level=0.9),
-            Display(top=1, context=0, beside=()),
+            Display(top=1, context=0, beside=()), Task(name="rank", clean=(), buggy=()),
         )  # fmt: skip
 
     whole = experiment()
