@@ -190,9 +190,8 @@ def _places(names: Sequence[str]) -> np.ndarray:
         plain = name.removeprefix("-")
         members = GROUPS.get(plain, (plain,))
         if not set(members) <= set(NAMES):
-            raise InputError(
-                f"ranker.features: no feature {plain!r}; there are the groups {', '.join(GROUPS)} and {', '.join(NAMES)}"
-            )
+            known = f"the groups {', '.join(GROUPS)} and {', '.join(NAMES)}"
+            raise InputError(f"ranker.features: no feature {plain!r}; there are {known}")
         use[[NAMES.index(member) for member in members]] = plain == name
     return use
 
