@@ -1,6 +1,7 @@
 """Score a ranker on bugs whose faulty lines are known, programs held out one after the other."""
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from faultloc.rankers import Formula
 
 TOPS = (1, 5, 10, 50, 200)
 MASSES = (1, 10, 50, 200)
+BINS = (0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.4, 1.0)  # edges of the probabilities of a reliability plot
 REFERENCES = ("tarantula", "ochiai", "op2")
 
 
@@ -27,6 +29,8 @@ class Totals(NamedTuple):
         rank: `[bugs]` mean rank of all faulty lines.
         surprise: `[bugs]` negative log-probability of the faulty lines together, for a ranker that gives probabilities.
         mass: `[bugs, 4]` probability of the first 1, 10, 50 and 200 lines, likewise.
+        brier: `[bugs]` sum over lines of (p - y)^2, y being the share of the fault at the line, likewise.
+        bins: `[bugs, 8, 2]` sums of p and of y over the lines with p between two of `BINS`, likewise.
     """
 
     bands: np.ndarray
@@ -34,6 +38,8 @@ class Totals(NamedTuple):
     rank: np.ndarray
     surprise: np.ndarray
     mass: np.ndarray
+    brier: np.ndarray
+    bins: np.ndarray
 
 
 class HeldOut:
@@ -50,6 +56,7 @@ class HeldOut:
         self.bugs, self.ranker, self.resamples, self.level = list(bugs), ranker, resamples, level
         self.programs = sorted({bug.program for bug in self.bugs})
         self._bands: np.ndarray | None = None
+        self._bins = np.zeros((0, len(BINS) - 1, 2))
         self._folds: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -58,7 +65,8 @@ class HeldOut:
     def totals(self) -> Totals:
         """Nothing scored yet."""
         size = len(self.bugs)
-        shapes = ((size, 4), (size,), (size,), (size,), (size, len(MASSES)))
+        bins = (size, len(BINS) - 1, 2)
+        shapes = ((size, 4), (size,), (size,), (size,), (size, len(MASSES)), (size,), bins)
         return Totals(*(np.full(shape, np.nan) for shape in shapes))
 
     def score(
@@ -92,9 +100,10 @@ class HeldOut:
             if fitted.probabilistic:
                 totals.surprise[i] = -np.logaddexp.reduce(scores[bug.faulty])
                 totals.mass[i] = [np.exp(np.sort(scores)[::-1][:n]).sum() for n in MASSES]
+                totals.brier[i], totals.bins[i] = reliability(np.exp(scores), bug.faulty)
         if index < len(self) - 1:
             return totals, {"program": program, "bugs": len(here), **_figures(Totals(*(x[here] for x in totals)))}
-        self._bands = totals.bands
+        self._bands, self._bins = totals.bands, totals.bins
         return totals, {"program": program, **self._summary(totals, key)}
 
     def fitted(self, program: str, key: jax.Array) -> Any:
@@ -140,7 +149,7 @@ class HeldOut:
         return row
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:  # noqa: ARG002
-        """Write `bugs.csv`, one line a bug, and `curve.json`, the examination curve."""
+        """Write `bugs.csv`, one line a bug, `curve.json`, the examination curve, and `reliability.png`."""
         if self._bands is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +163,8 @@ class HeldOut:
         curves = {
             ties: metrics.examination_curve(_skipped(self._bands, ties).tolist(), at).tolist() for ties in metrics.TIES
         }
+        if len(self._bins) and not np.isnan(self._bins).any():
+            _plot(self._bins, folder / "reliability.png")
         (folder / "curve.json").write_text(json.dumps({"examined": at, "found": curves}, indent=1), encoding="utf-8")
 
 
@@ -183,6 +194,8 @@ def _figures(totals: Totals) -> dict[str, float]:
     if not np.isnan(totals.surprise).any():
         row["nll"] = float(totals.surprise.mean())
         row |= {f"mass/{n}": float(mass) for n, mass in zip(MASSES, totals.mass.mean(0), strict=True)}
+        given, found = totals.bins.sum(0).T
+        row["brier"], row["ece"] = float(totals.brier.mean()), float(np.abs(given - found).sum() / given.sum())
     return row
 
 
@@ -192,3 +205,38 @@ def _places(bands: np.ndarray) -> dict[str, float]:
     row: dict[str, float] = {f"fs/{ties}": float(_skipped(bands, ties).mean()) for ties in metrics.TIES}
     row |= {f"top/{n}": float(np.mean([metrics.top(entry, n) for entry in found])) for n in TOPS}
     return row | {"mfr": float(np.mean([metrics.first_rank(entry) for entry in found]))}
+
+
+def reliability(probability: np.ndarray, faulty: np.ndarray) -> tuple[float, np.ndarray]:
+    """Brier score of a posterior over lines, and what its probabilities were worth by their size.
+
+    Args:
+        probability: `[L]`, adding up to one.
+        faulty: indices of the faulty lines; a fault of several is at each of them with an equal share.
+
+    Returns:
+        Sum over lines of (p - y)^2, and `[8, 2]` sums of p and of y between two of `BINS` each. The expected
+        calibration error adds up their differences over all bugs.
+    """
+    share = np.zeros(len(probability))
+    share[np.unique(faulty)] = 1 / len(np.unique(faulty))
+    place = np.clip(np.searchsorted(BINS, probability, side="left") - 1, 0, len(BINS) - 2)
+    sums = [np.bincount(place, each, len(BINS) - 1) for each in (probability, share)]
+    return float(((probability - share) ** 2).sum()), np.stack(sums, axis=1)
+
+
+def _plot(bins: np.ndarray, file: Path) -> None:
+    """Probability that was given against the share of the faults that was found, by size of the probability."""
+    from matplotlib.figure import Figure
+
+    given, found = bins.sum(0).T
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(BINS)]
+    place = np.arange(len(labels))
+    axes.bar(place - 0.2, given / len(bins), 0.4, label="probability given")
+    axes.bar(place + 0.2, found / len(bins), 0.4, label="faults found")
+    axes.set_xticks(place, labels, rotation=30, ha="right")
+    axes.set(xlabel="probability of a line", ylabel="share of all bugs")
+    axes.legend()
+    figure.savefig(file, dpi=150)

@@ -17,6 +17,7 @@ from faultloc import forest as forests
 from faultloc.corpus import Bug
 from faultloc.features import GROUPS, NAMES
 from faultloc.forest import Example, Forest
+from faultloc.io import InputError
 from faultloc.programs import program
 from faultloc.rankers import Fitted
 
@@ -182,14 +183,15 @@ def _places(names: Sequence[str]) -> np.ndarray:
     """`[F]` one for the features that are named.
 
     Raises:
-        ValueError: a name is neither a group nor a feature.
+        InputError: a name is neither a group nor a feature.
     """
     use = np.zeros(len(NAMES), np.float32)
     for name in names:
         plain = name.removeprefix("-")
         members = GROUPS.get(plain, (plain,))
         if not set(members) <= set(NAMES):
-            raise ValueError(f"no feature {plain!r}; there are the groups {', '.join(GROUPS)} and {', '.join(NAMES)}")
+            known = f"the groups {', '.join(GROUPS)} and {', '.join(NAMES)}"
+            raise InputError(f"ranker.features: no feature {plain!r}; there are {known}")
         use[[NAMES.index(member) for member in members]] = plain == name
     return use
 

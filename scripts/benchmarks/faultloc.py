@@ -1,6 +1,8 @@
 """Benchmarks of faultloc: posteriors of trees of statements, circuits against other libraries, growth, memory."""
 
+import argparse
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from harness.runner import Settings
 from peers import faultloc_local
 
 GOLDEN_ENVIRONMENT, GOLDEN_MODULE, GOLDEN_VERSIONS = "deeprob", "faultloc_circuits", ("deeprob-kit", "torch")
-ARGPARSE = 7870  # nodes of the syntax tree of argparse.py
+ARGPARSE = 7870  # nodes of the syntax tree of argparse.py in Python 3.11; other versions are cut or repeated to it
 SUBCLASSES, RELATIONS = 4, 200
 RECURSION = Peer("NumPy, one statement after the other", "faultloc_local:recursion")
 
@@ -23,9 +25,14 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
 
 
 def tree_inputs(size: int) -> Inputs:
-    """A random tree of the depth and width of a program's, with random tables."""
+    """The syntax tree of argparse.py, cut or repeated to so many nodes, with random tables."""
+    from faultloc import tree
+
+    parsed, _ = tree.from_python({"argparse.py": Path(argparse.__file__).read_text(encoding="utf-8")})
+    whole = parsed.parent.astype(np.int64)
+    copies = -(-size // len(whole))
+    parent = np.concatenate([np.where(whole < 0, -1, whole + i * len(whole)) for i in range(copies)])[:size]
     rng = np.random.default_rng(0)
-    parent = np.array([-1, *(int(rng.integers(max(0, n - 40), n)) for n in range(1, size))])
     table = rng.dirichlet(np.ones(SUBCLASSES), (RELATIONS, SUBCLASSES))
     return {
         "parent": parent, "relation": rng.integers(0, RELATIONS, size).astype(np.int32),

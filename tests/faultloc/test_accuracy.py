@@ -92,3 +92,14 @@ def test_it_goes_on_from_any_interval_with_the_same_result(bugs, key, tmp_path):
     again.report(list(rows), tmp_path)
     assert len((tmp_path / "bugs.csv").read_text().splitlines()) == 10
     assert "examined" in (tmp_path / "curve.json").read_text()
+
+
+def test_reliability_is_that_worked_by_hand():
+    p = np.array([0.7, 0.2, 0.05, 0.05])
+    brier, bins = accuracy.reliability(p, np.array([0, 2]))
+    assert brier == pytest.approx(0.2**2 + 0.2**2 + 0.45**2 + 0.05**2)
+    # Above 0.4; above 0.1 up to 0.2; above 0.03 up to 0.1.
+    assert bins[7].tolist() == pytest.approx([0.7, 0.5])
+    assert bins[5].tolist() == pytest.approx([0.2, 0.0])
+    assert bins[4].tolist() == pytest.approx([0.1, 0.5])
+    assert bins.sum(0).tolist() == pytest.approx([1, 1])

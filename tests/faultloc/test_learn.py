@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from faultloc import accuracy, corpus, features, forest, learn, models, rankers, tree
+from faultloc import accuracy, corpus, features, forest, learn, models, selection, tree
 from faultloc.io import Recording
 from faultloc.programs import Program
 from faultloc.spectrum import pack
@@ -215,7 +215,7 @@ def test_nothing_to_learn_from_is_refused():
 @pytest.mark.parametrize(("name", "least", "nll"), [("bugsinpy", 0.930, 3.8), ("sir", 0.926, 5.4)])
 def test_held_out_programs_are_ranked_as_well_as_an_earlier_implementation_did(public_data, key, name, least, nll):
     bugs = corpus.load(name, public_data / "faultloc" / f"{name}_spectra")
-    ranker = rankers.Posterior(ridge=10.0, steps=100, train="bugsinpy", train_path=None)
+    ranker = selection.Tflm([selection.Setting()], criterion="skipped", restarts=1, steps=80, rate=0.06, seed=0)
     source = accuracy.HeldOut(bugs, ranker, resamples=200, level=0.95)
     totals = source.totals()
     for index in range(len(source)):
