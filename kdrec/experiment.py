@@ -145,8 +145,12 @@ class Ranking:
 
     @cached_property
     def _finished(self) -> dict[str, Any]:
-        """What the last interval leaves for `report`, which is given rows alone."""
+        """What the last interval leaves for `report`, which is given rows alone; the folder of the run."""
         return {}
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep labels in the folder of the run, unless `labels.path` names another."""
+        self._finished["labels"] = folder / "labels"
 
     def length(self) -> int:
         """Number of intervals."""
@@ -220,7 +224,7 @@ class Ranking:
             return None
         words = (self.data, self.model, self.teacher, self.train, jax.random.key_data(state.key).tolist())
         run = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
-        channel = self.labels.channel(self.stream.tasks, self.train.seeds, run)
+        channel = self.labels.channel(self.stream.tasks, self.train.seeds, run, self._finished.get("labels"))
         if not self.stored:
             channel.check(int(state.offset[0]), durable=self.labels.kind != "memory")
         if self.labels.fault == "killed":

@@ -205,8 +205,8 @@ class Labels:
     checkpoint: int = Field(gt=0)
     retention: float | None = Field(gt=0)
 
-    def open(self, tasks: tuple[str, ...]) -> "Store":
-        """The store.
+    def open(self, tasks: tuple[str, ...], folder: Path | None) -> "Store":
+        """The store, in a folder where `path` names no other.
 
         Raises:
             InputError: it cannot be opened, or keeps labels of other tasks.
@@ -219,20 +219,21 @@ class Labels:
             return Memory(tasks)
         from kdrec.delta import Delta
 
-        if self.path is None:
+        path = folder if self.path is None else Path(self.path).expanduser()
+        if path is None:
             raise InputError("labels.path: required; give the folder of the store, or labels=memory")
-        if self.source == "stored" and not Path(self.path).is_dir():
-            raise InputError(f"labels.path: no store at {self.path}; give the folder that another run has written")
-        return Delta(Path(self.path).expanduser(), tasks, self.checkpoint)
+        if self.source == "stored" and not path.is_dir():
+            raise InputError(f"labels.path: no store at {path}; give the folder that another run has written")
+        return Delta(path, tasks, self.checkpoint)
 
-    def channel(self, tasks: tuple[str, ...], seeds: int, run: str) -> "Channel":
+    def channel(self, tasks: tuple[str, ...], seeds: int, run: str, folder: Path | None) -> "Channel":
         """The road of labels through the store; `run` tells the writers of different runs apart."""
         from kdrec.channel import Channel
         from kdrec.labels import Gate
 
         gate = Gate(self.gate.ne, self.gate.calibration, self.gate.coverage) if self.gate.active else None
         names = [f"{self.teacher}-{seed}" for seed in range(seeds)]
-        return Channel(self.open(tasks), f"{self.teacher}-{run}", names, gate, self.fault)
+        return Channel(self.open(tasks, folder), f"{self.teacher}-{run}", names, gate, self.fault)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

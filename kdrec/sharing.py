@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +67,11 @@ class Sharing:
             further = dataclasses.replace(further, source="stored")
         second = Ranking(self.data, self.model, self.teacher, self.distill, further, train)
         return (first, *(second,) * (self.sharing.students - 1))
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep labels in the folder of the run, unless `labels.path` names another."""
+        for one in self._passes[:2]:
+            one.keep_in(folder)
 
     def length(self) -> int:
         """Intervals of all passes."""

@@ -20,7 +20,8 @@ class Experiment(Protocol):
 
     A row of `run` may carry `error`, one line of text, where a case of a batch was bad: it is reported, the others
     go on, and the command ends with exit code 2. The last row may carry `summary`, the numbers of the whole run, where
-    those of its last interval are not what a table should show.
+    those of its last interval are not what a table should show. An experiment with a method `keep_in(folder)` is told
+    the folder of its run before `init`, for what it keeps beside its state.
     """
 
     def length(self) -> int:
@@ -51,6 +52,8 @@ def drive(experiment: Experiment, settings: Settings, folder: RunFolder, record:
     """
     start = time.perf_counter()
     place = devices.placement(settings.devices)
+    if hasattr(experiment, "keep_in"):
+        experiment.keep_in(folder.path)
     fresh = experiment.init(jax.random.key(settings.run.seed))
     with Checkpoints(folder.path / "checkpoints", settings.checkpoint, progress.say) as checkpoints:
         state, rows = _start(fresh, settings, folder, checkpoints)

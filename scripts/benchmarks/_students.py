@@ -173,7 +173,6 @@ class Writers:
     def write(self, folder: Path) -> np.ndarray:
         """Rows that the table holds once all are done, and how many of them are distinct."""
         import deltalake
-        import numpy as np
 
         for process in self._running:
             process.stdin.write(f"{folder}\n")
@@ -181,7 +180,7 @@ class Writers:
         for process in self._running:
             if process.stdout.readline().strip() != "done":
                 raise RuntimeError("a writer failed")
-        table = deltalake.DeltaTable(str(folder / "labels")).to_pyarrow_table(["teacher_id", "event_id"])
+        table = deltalake.DeltaTable(str(folder / "labels")).to_pyarrow_table(columns=["teacher_id", "event_id"])
         distinct = table.group_by(["teacher_id", "event_id"]).aggregate([])
         return np.asarray([table.num_rows, distinct.num_rows], np.float64)
 

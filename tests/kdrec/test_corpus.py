@@ -85,9 +85,9 @@ def test_a_twin_of_a_public_stream_is_read_in_the_order_of_time(name, tmp_path):
     ("name", "events", "rates"),
     # Counted with awk in the files themselves.
     [
-        ("movietweetings", 141_695, None),
-        ("movielens_100k", 100_000, None),
-        ("movielens_1m", 100_000, None),
+        pytest.param("movietweetings", 141_695, None, marks=pytest.mark.slow),
+        pytest.param("movielens_100k", 100_000, None, marks=pytest.mark.slow),
+        pytest.param("movielens_1m", 100_000, None, marks=pytest.mark.slow),
         ("kuairand", 41_828, (19_320 / 41_828, 33_745 / 41_828)),
     ],
 )

@@ -96,6 +96,7 @@ def test_a_table_runs_from_the_command_line(tmp_path):
     assert all("calibration/1" in result["metrics"] for result in results)
 
 
+@pytest.mark.slow
 def test_a_public_stream_runs_from_the_command_line(public_data, tmp_path):
     if not (public_data / "kdrec" / "movietweetings-141k").is_dir():
         pytest.skip(f"no movietweetings-141k under {public_data}")
