@@ -50,8 +50,7 @@ def ask(
 ) -> Reply:
     """Answer from the basis, improve the answer to `problem.residual` if that is asked for, and bound its error.
 
-    Where `problem.error` asks for less than all pairs can promise, the residual decides: the answer is improved until
-    its bound is met, or `maximum` steps are done.
+    Where the bound is above `problem.error`, the answer is improved again.
 
     Args:
         basis: eigenpairs of the graph.
@@ -70,49 +69,53 @@ def ask(
     Returns:
         The reply.
     """
-    dtype = basis.vectors.dtype
-    labels = np.full(basis.mass.size, -1) if seeds is None else np.asarray(seeds).ravel()
-    positions = np.flatnonzero((labels >= 0) & (np.asarray(basis.mass) > 0))
-    p: Any = None if priors is None else jnp.asarray(priors, dtype).reshape(regions, -1)
-    used, promised = jnp.asarray(basis.values.size), jnp.asarray(jnp.nan)
-    if p is None:
-        x = online.seeds(basis, positions, labels[positions], regions)
-    elif seeds is None:
-        found = online.priors(basis, laplacian, p, gamma, tol=problem.error, polish=problem.polish)
-        x, used, promised = found.x, found.used, bounds.promised(basis, p, gamma, found.used)
-    else:
-        at = jnp.asarray(positions), jnp.asarray(labels[positions])
-        x = online.both(basis, laplacian, p, gamma, *at, polish=problem.polish)
-    told: dict[str, Any] = {"regions": regions, "seeds": seeds, "priors": priors, "gamma": gamma}
-    told |= {"normalised": normalised, "maximum": maximum}
+    at = _places(basis, seeds)
+    p: Any = None if priors is None else jnp.asarray(priors, basis.vectors.dtype).reshape(regions, -1)
+    x, used, promised = _from_basis(basis, laplacian, problem, p, gamma, at, regions)
+    told: Any = {"seeds": seeds, "priors": priors, "gamma": gamma, "normalised": normalised, "maximum": maximum}
+    mass = graph.mass(lattice, normalised=normalised)
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 
     def improved(x: jax.Array, tol: float) -> deflate.Certified:
         guess = online.to_simplex(x) if start is None else start
-        return deflate.random_walker(basis, lattice, **told, start=guess, tol=tol, certify=p is None)
+        return deflate.random_walker(basis, lattice, **told, regions=regions, start=guess, tol=tol, certify=p is None)
 
     def bounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        norm, pointwise = bounds.guaranteed(mass, laplacian, x, p, gamma, jnp.asarray(at[0]))
         if seeds is None and not updated:
-            norm, pointwise = bounds.error_bound(basis, laplacian, x, p, gamma)
-        else:
-            fixed = jnp.asarray(positions if seeds is not None else positions[:0])
-            mass = graph.mass(lattice, normalised=normalised)
-            norm, pointwise = bounds.guaranteed(mass, laplacian, x, p, gamma, fixed)
+            norm, _ = bounds.error_bound(basis, laplacian, x, p, gamma)
         return jnp.linalg.norm(norm) / size, pointwise.max()
 
-    steps = jnp.zeros((), jnp.int32)
-    if p is None:
-        if not problem.residual:
-            return Reply(x, used, promised, jnp.asarray(jnp.inf), jnp.asarray(jnp.inf), steps)
-        better = improved(x, problem.residual)
-        norm = jnp.linalg.norm(better.bound) / size
-        return Reply(better.x, used, promised, norm, better.pointwise.max(), better.iterations)
+    steps, bound, pointwise = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf), jnp.asarray(jnp.inf)
     if problem.residual:
         better = improved(x, problem.residual)
         x, steps = better.x, better.iterations
-    bound, pointwise = bounded(x)
-    if problem.error and float(bound) > problem.error:
-        better = improved(x, problem.error * gamma / (1 + gamma))
-        x, steps = better.x, steps + better.iterations
+        bound, pointwise = jnp.linalg.norm(better.bound) / size, better.pointwise.max()
+    if p is not None:
         bound, pointwise = bounded(x)
+        if problem.error and float(bound) > problem.error:
+            better = improved(x, problem.error * gamma / (1 + gamma))
+            x, steps = better.x, steps + better.iterations
+            bound, pointwise = bounded(x)
     return Reply(x, used, promised, bound, pointwise, steps)
+
+
+def _places(basis: Basis, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices and labels of the seeds on coupled voxels."""
+    labels = np.full(basis.mass.size, -1) if seeds is None else np.asarray(seeds).ravel()
+    positions = np.flatnonzero((labels >= 0) & (np.asarray(basis.mass) > 0))
+    return positions, labels[positions]
+
+
+def _from_basis(
+    basis: Basis, laplacian: Stencil, problem: Problem, p: Any, gamma: float, at: tuple[Any, Any], regions: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The answer of the basis alone, the pairs it used and the error it promised."""
+    used, promised = jnp.asarray(basis.values.size), jnp.asarray(jnp.nan)
+    if p is None:
+        return online.seeds(basis, *at, regions), used, promised
+    if at[0].size:
+        places, labels = (jnp.asarray(part) for part in at)
+        return online.both(basis, laplacian, p, gamma, places, labels, polish=problem.polish), used, promised
+    found = online.priors(basis, laplacian, p, gamma, tol=problem.error, polish=problem.polish)
+    return found.x, found.used, bounds.promised(basis, p, gamma, found.used)

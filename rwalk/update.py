@@ -157,14 +157,14 @@ def first_order(basis: Basis, before: Lattice, after: Lattice, mass: jax.Array) 
         The basis; its vectors are no longer orthonormal to second order.
 
     Source: reconstruction of arXiv 1607.04174 from its abstract; Rayleigh 1894.
-    Differs: no vector takes more than itself of another, where values lie too close for the formula.
+    Differs: vectors whose values lie too close for the formula are not mixed; that only turns them within their span.
     """
     q, values = basis.vectors, basis.values
     change = apply(graph.stencil_of(after), q.T).T - apply(graph.stencil_of(before), q.T).T
     moved = change - (mass - basis.mass)[:, None] * q * values[None]
     n = jnp.matmul(q.T, moved, precision=EXACT)
     gaps = values[None] - values[:, None]
-    mix = jnp.clip(n / jnp.where(gaps == 0, jnp.inf, gaps), -1, 1)
+    mix = jnp.where(jnp.abs(n) < jnp.abs(gaps) / 2, n / jnp.where(gaps == 0, 1, gaps), 0)
     weights = ((mass - basis.mass)[:, None] * q**2).sum(0)
     nu = jnp.maximum(
         (basis.trace - values.sum()) / jnp.maximum(basis.size - values.size, 1).astype(values.dtype), values[-1]
@@ -184,8 +184,8 @@ def reweight(
     after: Lattice,
     *,
     mode: Mode = "filtered",
-    degree: int = 20,
-    rounds: int = 1,
+    degree: int = 30,
+    rounds: int = 2,
     normalised: bool = True,
 ) -> Basis:
     """A basis for a graph whose weights have changed: another beta, some edges, a mask.
