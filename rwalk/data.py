@@ -158,7 +158,9 @@ def public(path: str | None, name: str) -> Path:
     folder = Path(path) if path is not None else Path(root) / "rwalk" / name if root else None
     if folder is None or not folder.is_dir():
         where = "QUARTET_DATA is not set" if folder is None else f"{folder} is no folder"
-        raise InputError(f"image.path: {where}; give image.path=FOLDER of {name}, or set QUARTET_DATA to its parents")
+        raise InputError(
+            f"image.path: {where}; give image.path=FOLDER of {name}, or set QUARTET_DATA to what holds rwalk/{name}"
+        )
     return folder
 
 
@@ -219,22 +221,40 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     return pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
 
 
-def mni(pool: int) -> Case:
+def plane_of(volume: Volume, index: int) -> Volume:
+    """One plane across the third axis, in its place."""
+    affine = volume.affine
+    if affine is not None:
+        move = np.eye(4)
+        move[2, 3] = index
+        affine = affine @ move
+    return Volume(volume.data[..., index], volume.spacing[:2], affine, volume.name)
+
+
+def mni(pool: int, plane: int | None = None) -> Case:
     """The MNI ICBM152 T1 brain, 1 mm, with its tissue maps as truth: rest, grey matter, white matter.
 
     They come with the installed package nilearn.
 
     Args:
         pool: voxels along the edge of a cube that becomes one.
+        plane: one plane across the third axis, counted before the pooling; None: the volume.
 
     Returns:
         The case; its mask is the largest piece of the brain.
+
+    Raises:
+        InputError: there is no such plane.
     """
     from importlib.resources import files
 
     folder = Path(str(files("nilearn"))) / "datasets" / "data"
     t1, grey, white = (io.read(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz") for kind in
                        ("t1", "gm", "wm"))  # fmt: skip
+    if plane is not None:
+        if not 0 <= plane < t1.data.shape[-1] or not (t1.data[..., plane] > 0).any():
+            raise InputError(f"image.plane={plane}: no brain there; the volume has planes 0 to {t1.data.shape[-1] - 1}")
+        t1, grey, white = (plane_of(volume, plane) for volume in (t1, grey, white))
     brain = t1._replace(data=(t1.data > 0).astype(np.float32), name="brain")
     t1, grey, white, brain = (coarser(volume, pool) for volume in (t1, grey, white, brain))
     mask = largest_piece(brain.data[0] > 0.5)

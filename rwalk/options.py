@@ -18,13 +18,14 @@ class Mni:
     """The MNI152 T1 brain that comes with nilearn, and its tissues as truth."""
 
     pool: int = Field(ge=1)
+    plane: int | None = Field(ge=0)
     halvings: int | None = Field(ge=0, le=3)
 
     def case(self) -> "Case":
         """Read it."""
         from rwalk import data
 
-        return data.mni(self.pool * 2 ** (self.halvings or 0))
+        return data.mni(self.pool * 2 ** (self.halvings or 0), self.plane)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

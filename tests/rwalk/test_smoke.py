@@ -19,11 +19,11 @@ from tests.conftest import REPOSITORY
 from tests.rwalk.test_data import write_twins
 
 PACKAGE = CONFIGS / "rwalk"
-GROUPS = [
+GROUPS = [  # tasks and changes: test_tasks.py
     (folder.name, option.stem)
     for root in (PACKAGE, CONFIGS / "shared")
     for folder in sorted(root.iterdir())
-    if folder.is_dir() and folder.name not in ("table", "hydra", "task", "moving", "dissimilarity")
+    if folder.is_dir() and folder.name not in ("table", "hydra", "task", "change", "moving", "dissimilarity")
     for option in sorted(folder.glob("*.yaml"))
 ]
 OWN_TESTS = {"registration"}  # of another task: test_registration.py
