@@ -1,5 +1,6 @@
 """Reading images, masks, seeds and priors, and writing what came out: the only door between files and arrays."""
 
+import locale
 import os
 import tempfile
 from collections.abc import Callable
@@ -107,6 +108,7 @@ def _read(path: Path, suffix: str) -> Volume:
     elif suffix in TIFF:
         import tifffile
 
+        file: Any
         with tifffile.TiffFile(path) as file:
             data = file.asarray()
             colours = file.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
@@ -163,6 +165,14 @@ def _read_series(path: Path) -> Volume:
         import SimpleITK
     except ImportError:
         raise InputError(f"{path}: reading DICOM needs SimpleITK; install it with pip install quartet[dicom]") from None
+    spoken = locale.setlocale(locale.LC_ALL)  # the library leaves the process with the language C, and ASCII files
+    try:
+        return _series_of(path, SimpleITK)
+    finally:
+        locale.setlocale(locale.LC_ALL, spoken)
+
+
+def _series_of(path: Path, SimpleITK: Any) -> Volume:
     names = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(path))
     if len(names) != 1:
         raise InputError(f"{path}: {len(names)} DICOM series in this folder; one is needed: give a folder for each")

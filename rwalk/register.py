@@ -251,6 +251,44 @@ def improve(
     return u if hold is None else hold(u)
 
 
+def climb(
+    fixed: jax.Array,
+    moving: jax.Array,
+    lattice: Lattice,
+    u: jax.Array,
+    *,
+    factor: int,
+    rounds: int,
+    gamma: float,
+    hold: float | None,
+    alpha: float,
+    **options: Any,
+) -> jax.Array:
+    """The rounds of one level of a pyramid.
+
+    Args:
+        fixed: `[*coarse]`, over cubes of `factor` voxels.
+        moving: likewise.
+        lattice: graph of `fixed`.
+        u: field so far, `[d, *shape]` on the voxels themselves.
+        factor: voxels along the edge of a cube.
+        rounds: of `improve`.
+        gamma: weight of the evidence in a step.
+        hold: likewise for the whole field after each step; None leaves it.
+        alpha: sharpness of the evidence.
+        options: `radius`, `kind`, `patch` and `estimate` of `improve`.
+
+    Returns:
+        The field after it, `[d, *shape]`.
+    """
+    coarse = jnp.stack([shrink(part, factor) for part in u]) / factor
+    step = walker(lattice, gamma=gamma)
+    whole = None if hold is None else walker(lattice, gamma=hold)
+    for _ in range(rounds):
+        coarse = improve(fixed, moving, coarse, step, whole, alpha, **options)
+    return coarse if factor == 1 else warp.refine(coarse, u.shape[1:], factor)
+
+
 def window_costs(fixed: jax.Array, moving: jax.Array, u: jax.Array, **options: Any) -> jax.Array:
     """Symmetric dissimilarities of the fixed image and the moving one warped by u; options as for `costs`."""
     return dissimilarity.costs(fixed, warp.sample(moving[None], u)[0], symmetric=True, **options)

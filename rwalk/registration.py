@@ -95,16 +95,20 @@ class Registration:
 
     def _climb(self, level: tuple[int, int, int], field: jax.Array, place: Any) -> jax.Array:
         factor, radius, rounds = level
-        fixed, moving, lattice = self._at(factor, place)
-        u = jnp.stack([register.shrink(part, factor) for part in field]) / factor
-        solve = register.walker(lattice, gamma=self.pyramid.gamma)
-        hold = None if self.pyramid.hold is None else register.walker(lattice, gamma=self.pyramid.hold)
-        options = {"radius": radius, "kind": self.dissimilarity.kind, "patch": self.dissimilarity.patch}
-        for _ in range(rounds):
-            u = register.improve(
-                fixed, moving, u, solve, hold, self.dissimilarity.alpha, estimate=self.pyramid.estimate, **options
-            )
-        return u if factor == 1 else warp.refine(u, field.shape[1:], factor)
+        about, pyramid = self.dissimilarity, self.pyramid
+        return register.climb(
+            *self._at(factor, place),
+            field,
+            factor=factor,
+            rounds=rounds,
+            gamma=pyramid.gamma,
+            hold=pyramid.hold,
+            alpha=about.alpha,
+            radius=radius,
+            kind=about.kind,
+            patch=about.patch,
+            estimate=pyramid.estimate,
+        )
 
     def _displacements(self, field: jax.Array) -> dict[str, float]:
         """Size of the field, where space folds, and how far it is from the truth where that is known."""

@@ -1,5 +1,6 @@
 """Formats beside NIfTI: DICOM series and NRRD with their place in space, TIFF stacks; what cannot be read is told."""
 
+import locale
 import sys
 
 import nrrd
@@ -28,6 +29,7 @@ def series(numbers, tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     folder = tmp_path / "series"
     folder.mkdir()
+    spoken = locale.setlocale(locale.LC_ALL)  # the library changes it for the whole process
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for k in range(numbers.shape[2]):
@@ -43,11 +45,14 @@ def series(numbers, tmp_path):
             piece.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{(7 * k) % 5}.dcm"))  # names in another order than the slices
         writer.Execute(piece)
+    locale.setlocale(locale.LC_ALL, spoken)
     return folder
 
 
 def test_a_dicom_series_is_read_in_its_order_and_place(series, numbers):
+    before = locale.setlocale(locale.LC_ALL)
     volume = io.read(series)
+    assert locale.setlocale(locale.LC_ALL) == before
     np.testing.assert_array_equal(volume.data[0], numbers)
     np.testing.assert_allclose(volume.affine, RAS, atol=1e-4)
     np.testing.assert_allclose(volume.spacing, SPACING, atol=1e-5)
