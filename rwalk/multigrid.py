@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from rwalk import stencil
-from rwalk.stencil import Stencil, apply, one_by_one, reciprocal
+from rwalk.stencil import Stencil, apply, in_groups, one_by_one, reciprocal
 
 FACTOR = 3
 POWER_STEPS = 15
@@ -234,7 +234,7 @@ def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float 
     Returns:
         `[k, n]`.
     """
-    return _cycle(hierarchy, 0, b, degree, width)
+    return in_groups(lambda rows: _cycle(hierarchy, 0, rows, degree, width), b)
 
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array, degree: int, width: float) -> jax.Array:

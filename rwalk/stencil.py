@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 
 Offsets = tuple[tuple[int, ...], ...]
+LARGEST_GROUP = 8
+LARGE = 2**22  # entries of a block from which memory matters
 SHORT = 2**15  # entries up to which a block is not worth taking apart
 
 
@@ -83,6 +85,15 @@ def one_by_one(function: Callable[..., Any], *blocks: jax.Array) -> Any:
         return function(*blocks)
     results = lax.map(lambda rows: function(*(row[None] for row in rows)), blocks)
     return jax.tree.map(lambda result: result[:, 0], results)
+
+
+def in_groups(function: Callable[[jax.Array], jax.Array], block: jax.Array) -> jax.Array:
+    """A function of a large block, `[k, n]`, for a few vectors at a time, so that its own memory is that of a few."""
+    k, n = block.shape
+    group = next(size for size in range(min(LARGEST_GROUP, k), 0, -1) if k % size == 0)
+    if k * n < LARGE or group == k:
+        return function(block)
+    return lax.map(function, block.reshape(k // group, group, n)).reshape(k, n)
 
 
 def congruent(operator: Stencil, scale: jax.Array) -> Stencil:

@@ -16,7 +16,7 @@ from scipy import linalg
 
 from rwalk import multigrid
 from rwalk.eigen import ritz
-from rwalk.eigen.pencil import Pencil, amplify, combine, gram, random_block
+from rwalk.eigen.pencil import Pencil, amplify, combine, gram, grams, in_pieces, random_block
 from rwalk.multigrid import Hierarchy
 from rwalk.stencil import Stencil, apply, one_by_one
 
@@ -64,7 +64,7 @@ def _expand(
     *,
     degree: int,
     width: float,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """New directions W, norms of the residuals, the rows W B [X P W]^T and W A [X P W]^T, x^T (A - lambda B) x."""
     residual = _residuals(operator, mass, values, x)
     norms, slip = jnp.linalg.norm(residual, axis=1), (residual * x).sum(1)
@@ -72,15 +72,23 @@ def _expand(
     w = w - combine(gram(ritz.product(mass, w), x), x)
     lengths = jnp.linalg.norm(w, axis=1)
     w = w / jnp.where(lengths > 0, lengths, 1)[:, None]
-    rows = [jnp.concatenate([gram(image, block) for block in (x, p, w)], 1)
-            for image in (ritz.product(mass, w), ritz.product(operator, w))]  # fmt: skip
-    return w, norms, rows[0], rows[1], slip
+    images = ritz.product(mass, w), ritz.product(operator, w)
+    rows = grams(images, (x, p, w)).reshape(2, w.shape[0], -1)
+    return w, norms, rows, slip
 
 
 @functools.partial(jax.jit, donate_argnames=("x", "p"))
-def _recombine(cx: jax.Array, cp: jax.Array, cw: jax.Array, scale: jax.Array, x: jax.Array, p: jax.Array, w: jax.Array):  # type: ignore[no-untyped-def]
-    moved = combine(cp.T, p) + combine(cw.T, w)
-    return combine(cx.T, x) + moved, scale[:, None] * moved
+def _recombine(
+    chosen: jax.Array, scale: jax.Array, x: jax.Array, p: jax.Array, w: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """X and P of the next step, in place of the old ones."""
+    k, size = x.shape[0], chosen.shape[1]
+
+    def new(x: jax.Array, p: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        moved = combine(chosen[k:].T, jnp.concatenate([p, w]))
+        return combine(chosen[:k].T, x) + moved, scale[:, None] * moved
+
+    return in_pieces(new, (x, p), w) if size == k else new(x, p, w)  # type: ignore[return-value]
 
 
 class _Known(NamedTuple):
@@ -130,7 +138,7 @@ def steps(
     for number in itertools.count(1):
         k = x.shape[0]
         current = jnp.asarray(values, x.dtype)
-        w, norms, *rows, slip = _expand(operator, mass, hierarchy, current, x, p, degree=degree, width=width)
+        w, norms, rows, slip = _expand(operator, mass, hierarchy, current, x, p, degree=degree, width=width)
         if number % MEASURED == 0 or float(jnp.abs(slip).max()) > SLIP * abs(values[-1]):
             known = _Known(*(np.asarray(matrix, np.float64) for matrix in ritz.project(operator, mass, (x, p))))
         whole = known.with_rows(*rows)
@@ -141,8 +149,7 @@ def steps(
             lengths = np.sqrt(np.maximum(np.einsum("ik,ij,jk->k", moved, whole.masses, moved, optimize=True), 0))
             scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
             known = whole.within(np.concatenate([chosen, moved * scale], 1))
-        parts = (jnp.asarray(part, x.dtype) for part in (chosen[:k], chosen[k : 2 * k], chosen[2 * k :], scale))
-        x, p = _recombine(*parts, x, p, w)
+        x, p = _recombine(jnp.asarray(chosen, x.dtype), jnp.asarray(scale, x.dtype), x, p, w)
         yield values, x, np.asarray(norms)
 
 

@@ -5,16 +5,20 @@ L q = lambda R q becomes this by q = D^-1/2 y: A = D^-1/2 L D^-1/2, B = R / D. T
 Legend: n voxels; blocks of vectors are `[k, n]`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rwalk import graph, multigrid
 from rwalk.graph import Lattice
-from rwalk.stencil import Stencil, apply, congruent, reciprocal
+from rwalk.stencil import Stencil, apply, congruent, one_by_one, reciprocal
 
-EXACT = jax.lax.Precision.HIGHEST  # products of blocks must not be rounded to less than the dtype on an accelerator
+Blocks = tuple[jax.Array, ...]
+PIECE = 4096  # entries of a vector that are multiplied at a time
+EXACT = lax.Precision.HIGHEST  # products of blocks must not be rounded to less than the dtype on an accelerator
 
 
 class Pencil(NamedTuple):
@@ -47,12 +51,55 @@ def pencil_of(lattice: Lattice, *, normalised: bool = True) -> Pencil:
 
 def gram(left: jax.Array, right: jax.Array) -> jax.Array:
     """Inner products of two blocks, `[k, n]` and `[m, n]` to `[k, m]`."""
-    return jnp.matmul(left, right.T, precision=EXACT)
+    return grams((left,), (right,))
+
+
+def grams(left: Blocks, right: Blocks) -> jax.Array:
+    """Inner products of all vectors in the blocks `left` with all in `right`, `[k, m]`.
+
+    They are summed over pieces of the vectors that fit into a cache, of which the multiplication is several times
+    faster than of whole vectors, and the rounding errors smaller.
+    """
+
+    def piece(first: jax.Array | int, width: int) -> jax.Array:
+        rows, columns = (jnp.concatenate([lax.dynamic_slice_in_dim(block, first, width, 1) for block in blocks])
+                         for blocks in (left, right))  # fmt: skip
+        return jnp.matmul(rows, columns.T, precision=EXACT)
+
+    n = left[0].shape[1]
+    whole = n // PIECE
+    total = piece(whole * PIECE, n - whole * PIECE)
+    return lax.fori_loop(0, whole, lambda i, total: total + piece(i * PIECE, PIECE), total) if whole else total
 
 
 def combine(coefficients: jax.Array, block: jax.Array) -> jax.Array:
     """Linear combinations of a block's vectors, `[k, m]` and `[m, n]` to `[k, n]`."""
     return jnp.matmul(coefficients, block, precision=EXACT)
+
+
+def in_pieces(function: Callable[..., Blocks], results: Blocks, *others: jax.Array) -> Blocks:
+    """Replace blocks by a function of them and of others that takes the same piece of each, `[k, PIECE]` at a time.
+
+    Args:
+        function: of the pieces of `results` and `others`; returns the new pieces of `results`.
+        results: `[k, n]` blocks, overwritten where they are donated.
+        others: `[m, n]` blocks.
+
+    Returns:
+        The new `results`.
+    """
+
+    def piece(first: jax.Array | int, width: int, results: Blocks) -> Blocks:
+        parts = [lax.dynamic_slice_in_dim(block, first, width, 1) for block in (*results, *others)]
+        new = function(*parts)
+        return tuple(lax.dynamic_update_slice_in_dim(block, part, first, 1)
+                     for block, part in zip(results, new, strict=True))  # fmt: skip
+
+    n = results[0].shape[1]
+    whole = n // PIECE
+    if whole:
+        results = lax.fori_loop(0, whole, lambda i, results: piece(i * PIECE, PIECE, results), results)
+    return piece(whole * PIECE, n - whole * PIECE, results)
 
 
 @jax.jit
@@ -71,15 +118,20 @@ def amplify(pencil: Pencil, x: jax.Array, edge: jax.Array | float, degree: jax.A
     """
     centre, half = (pencil.top + edge) / 2, (pencil.top - edge) / 2
     inverse = reciprocal(pencil.mass.diagonal)[None]
+    return one_by_one(lambda rows: _amplified(pencil.operator, inverse, centre, half, rows, degree), x)
 
+
+def _amplified(
+    operator: Stencil, inverse: jax.Array, centre: jax.Array, half: jax.Array, x: jax.Array, degree: jax.Array | int
+) -> jax.Array:
     def mapped(v: jax.Array) -> jax.Array:
-        return (inverse * apply(pencil.operator, v) - centre * v) / half
+        return (inverse * apply(operator, v) - centre * v) / half
 
     def step(_: int, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         previous, current = pair
         return current, 2 * mapped(current) - previous
 
-    return jax.lax.fori_loop(1, degree, step, (x, mapped(x)))[1]
+    return lax.fori_loop(1, degree, step, (x, mapped(x)))[1]
 
 
 def random_block(pencil: Pencil, key: jax.Array, count: int) -> jax.Array:

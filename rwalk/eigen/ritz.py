@@ -14,10 +14,8 @@ import numpy as np
 from scipy import linalg
 from threadpoolctl import ThreadpoolController
 
-from rwalk.eigen.pencil import combine, gram
+from rwalk.eigen.pencil import Blocks, combine, grams
 from rwalk.stencil import Stencil, apply, one_by_one
-
-Blocks = tuple[jax.Array, ...]
 
 
 def product(operator: Stencil, block: jax.Array) -> jax.Array:
@@ -29,14 +27,10 @@ def projections(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.A
     """S B S^T and S A S^T, `[s, s]` each, for the stacked blocks S; the lower half is the transposed upper one."""
     results = []
     for matrix in (mass, operator):
-        rows = []
-        for i, block in enumerate(blocks):
-            image = product(matrix, block)
-            rows.append([gram(image, right) for right in blocks[i:]])
-        full = [
-            [rows[i][j - i] if j >= i else rows[j][i - j].T for j in range(len(blocks))] for i in range(len(blocks))
-        ]
-        results.append(jnp.block(full))
+        rows = [grams((product(matrix, block),), blocks[i:]) for i, block in enumerate(blocks)]
+        side = sum(block.shape[0] for block in blocks)
+        upper = jnp.concatenate([jnp.pad(row, ((0, 0), (side - row.shape[1], 0))) for row in rows])
+        results.append(jnp.triu(upper) + jnp.triu(upper, 1).T)
     return results[0], results[1]
 
 

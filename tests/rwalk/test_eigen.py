@@ -61,6 +61,7 @@ def test_lanczos_finds_them_on_any_function_of_the_operator(plane, operator):
     assert_right_basis(basis, exact[True], rtol=1e-2 if operator == "plain" else 1e-3)
 
 
+@pytest.mark.slow
 def test_lanczos_finds_the_other_vectors_of_a_value_that_is_not_simple():
     lattice = lattice_of(np.ones((24, 24)))  # a square has pairs of equal values, of which a Krylov space holds one
     basis = eigen.smallest_eigenpairs(lattice, 12, method="lanczos", normalised=False, tol=1e-5, residual=0.01)
