@@ -194,7 +194,7 @@ def test_an_error_that_is_not_finite_is_infinite():
 def test_an_unknown_package_is_one_line_that_lists_what_exists():
     ended = command("nosuch")
     assert ended.returncode == 2
-    assert ended.stderr == "bench: no benchmarks of 'nosuch'; there are: evalmetrics, faultloc\n"
+    assert ended.stderr == "bench: no benchmarks of 'nosuch'; there are: evalmetrics, faultloc, kdrec, rwalk\n"
 
 
 def test_an_unknown_name_is_one_line_that_lists_what_exists():

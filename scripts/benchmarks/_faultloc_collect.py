@@ -6,17 +6,7 @@ import numpy as np
 from harness.measure import Benchmark, Inputs, Peer, Run
 from peers import faultloc_collect
 
-TESTS = 500
 QUICK = sys.version_info >= (3, 12)  # `sys.monitoring`; before it every line of the program is traced, without a bar
-
-
-def benchmarks(tests: int = TESTS) -> list[Benchmark]:
-    """The rows that the package's file joins to its own.
-
-    Args:
-        tests: in the suite.
-    """
-    return [collect(tests)]
 
 
 def collect(tests: int) -> Benchmark:

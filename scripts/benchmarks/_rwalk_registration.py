@@ -1,4 +1,4 @@
-"""Registration of two brains beside SimpleITK's Demons: `benchmarks(settings)`, to be joined to those of `rwalk.py`.
+"""Registration of two brains beside SimpleITK's Demons.
 
 With the public data it is the pair of T1 brains, 160 x 192 x 144; without, or with `--size`, the MNI brain bent by a
 known field. The error is one minus the mean Dice of the labels carried along, whatever the side.
@@ -18,27 +18,25 @@ LEVELS = ((8, 2, 3), (4, 2, 3), (2, 1, 4))  # edge of the cubes in voxels, radiu
 GAMMA, HOLD, ALPHA, PATCH = 0.2, 2.0, 100.0, 1
 
 
-def benchmarks(settings: Settings) -> list[Benchmark]:
+def registration(settings: Settings) -> Benchmark:
     """Registration against classic and symmetric Demons."""
     folder = None if settings.data is None or settings.size else settings.data / "rwalk" / "brain_pair"
     real = folder is not None and folder.is_dir()
     where = "two T1 brains, 160 x 192 x 144" if real else "the MNI brain, bent by a known field"
-    return [
-        Benchmark(
-            "registration",
-            f"{where}; error is one minus the mean Dice",
-            functools.partial(brains, folder) if real else functools.partial(bent, settings.size or 64),
-            ours,
-            lambda arrays: arrays["labels"],
-            tolerance=DEMONS if real else 0.2,
-            peers=tuple(
-                Peer(f"SimpleITK {name}", f"{PEERS}:{function}", 1 if real else None, needs=("SimpleITK",))
-                for name, function in (("Demons", "demons"), ("symmetric Demons", "symmetric"))
-            ),
-            answer=np.asarray,
-            error=one_minus_dice,
-        )
-    ]
+    return Benchmark(
+        "registration",
+        f"{where}; error is one minus the mean Dice",
+        functools.partial(brains, folder) if real else functools.partial(bent, settings.size or 64),
+        ours,
+        lambda arrays: arrays["labels"],
+        tolerance=DEMONS if real else 0.2,
+        peers=tuple(
+            Peer(f"SimpleITK {name}", f"{PEERS}:{function}", 1 if real else None, needs=("SimpleITK",))
+            for name, function in (("Demons", "demons"), ("symmetric Demons", "symmetric"))
+        ),
+        answer=np.asarray,
+        error=one_minus_dice,
+    )
 
 
 def brains(folder: Path) -> Inputs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import _circuits
+from benchmarks import _circuits, _faultloc_collect
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 from peers import faultloc_local
@@ -21,7 +21,12 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
     """All benchmarks of the package."""
     size = settings.size
     sizes = (1000, 10_000, 100_000, 360_000) if size is None else (100, 400)
-    return [posterior(ARGPARSE if size is None else 200), *map(growth, sizes), circuit(6500 if size is None else 200)]
+    return [
+        posterior(ARGPARSE if size is None else 200),
+        *map(growth, sizes),
+        circuit(6500 if size is None else 200),
+        _faultloc_collect.collect(500 if size is None else 20),
+    ]
 
 
 def tree_inputs(size: int) -> Inputs:

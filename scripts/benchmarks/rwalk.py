@@ -8,6 +8,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from benchmarks import _rwalk_registration
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 
@@ -36,6 +37,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         eigenpairs("pairs_128_cubed_k40", volume(128), 40, ()),
         product("stencil_512", plane(512), 32),
         product("stencil_64_cubed", volume(64), 32),
+        _rwalk_registration.registration(settings),
     ]
 
 
