@@ -145,17 +145,9 @@ def lanczos(
         raise ValueError(f"operator={operator!r} of lanczos; allowed are {', '.join(OPERATORS)}")
     values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), x.shape[0])
     kept, whole = x.shape[0], 2 * x.shape[0] + 10
-    solver, edge, degree = None, None, None
-    if operator == "inverted":
-        solver = _shifted(pencil, jnp.asarray(SHIFT * values[count - 1], x.dtype), 600)
-    elif operator == "filtered":
-        edge = jnp.asarray(values[-1], x.dtype)
-        degree = jnp.asarray(max(degree_for(float(pencil.top), float(edge), 200) // 2, 4))
+    solver, edge, degree = _function(pencil, values, count, operator, x.dtype)
     root, blank = _root(pencil), jnp.zeros_like(x[:1])
-    signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (1, kept), x.dtype))
-    newcomer = root * (
-        combine(signs, x) + 0.1 * random_block(pencil, jax.random.fold_in(key, 1), 1) / x.shape[1] ** 0.5
-    )
+    newcomer = root * _mixture(pencil, x, key)
     basis = jnp.concatenate([newcomer / jnp.linalg.norm(newcomer), *([blank] * whole)])
     matrix, first, converged, quiet, doubts, total = np.zeros((whole + 1, whole)), 0, False, 0, 0, np.inf
     taken = 0
@@ -183,6 +175,25 @@ def lanczos(
         matrix, first = np.zeros((whole + 1, whole)), kept
         matrix[range(kept), range(kept)] = theta
     return Result(values, turned, taken, converged)
+
+
+def _function(
+    pencil: Pencil, values: np.ndarray, count: int, operator: str, dtype: jnp.dtype
+) -> tuple[tuple[Stencil, Hierarchy, jax.Array] | None, jax.Array | None, jax.Array | None]:
+    """What `_extend` needs for an operator: a solver, or the edge and the degree of a filter, or nothing."""
+    if operator == "inverted":
+        return _shifted(pencil, jnp.asarray(SHIFT * values[count - 1], dtype), 600), None, None
+    if operator == "filtered":
+        edge = float(values[-1])
+        return None, jnp.asarray(edge, dtype), jnp.asarray(max(degree_for(float(pencil.top), edge, 200) // 2, 4))
+    return None, None, None
+
+
+def _mixture(pencil: Pencil, x: jax.Array, key: jax.Array) -> jax.Array:
+    """One vector with a share of each in a block, and some noise, `[1, n]`."""
+    signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (1, x.shape[0]), x.dtype))
+    noise = random_block(pencil, jax.random.fold_in(key, 1), 1) / x.shape[1] ** 0.5
+    return combine(signs, x) + 0.1 * noise
 
 
 def _largest(matrix: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
