@@ -136,10 +136,7 @@ def lanczos(
         confirmations: how often a random vector is put in.
 
     Returns:
-        The pairs.
-
-    Raises:
-        ValueError: the operator is unknown.
+        The pairs; an unknown operator is a ValueError.
     """
     values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), x.shape[0])
     kept, whole = x.shape[0], 2 * x.shape[0] + 10
@@ -162,9 +159,7 @@ def lanczos(
         quiet = quiet + 1 if change <= tol * abs(total) else 0
         norms = residual_norms(pencil.operator, pencil.mass, jnp.asarray(values, x.dtype), turned)
         if quiet >= 2 and bool((np.asarray(norms) <= residual * abs(values[-1])).all()):
-            if doubts == confirmations:
-                converged = True
-                continue
+            converged = doubts == confirmations
             doubts, quiet = doubts + 1, 0
             last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1))
         basis = jnp.concatenate([best, last, *([blank] * (whole - kept))])
