@@ -136,26 +136,19 @@ def lanczos(
         confirmations: how often a random vector is put in.
 
     Returns:
-        The pairs.
-
-    Raises:
-        ValueError: the operator is unknown.
+        The pairs; an unknown operator is a ValueError.
     """
-    if operator not in OPERATORS:
-        raise ValueError(f"operator={operator!r} of lanczos; allowed are {', '.join(OPERATORS)}")
     values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), x.shape[0])
     kept, whole = x.shape[0], 2 * x.shape[0] + 10
     solver, edge, degree = _function(pencil, values, count, operator, x.dtype)
     root, blank = _root(pencil), jnp.zeros_like(x[:1])
     newcomer = root * _mixture(pencil, x, key)
     basis = jnp.concatenate([newcomer / jnp.linalg.norm(newcomer), *([blank] * whole)])
-    matrix, first, converged, quiet, doubts, total = np.zeros((whole + 1, whole)), 0, False, 0, 0, np.inf
-    taken = 0
+    matrix, first, converged, quiet, doubts, total, taken = np.zeros((whole + 1, whole)), 0, False, 0, 0, np.inf, 0
     while taken < maximum and not converged:
         taken += 1
-        basis, columns = _extend(
-            pencil, solver, edge, degree, basis, jnp.asarray(matrix, x.dtype), jnp.asarray(first), inner
-        )
+        projected = jnp.asarray(matrix, x.dtype)
+        basis, columns = _extend(pencil, solver, edge, degree, basis, projected, jnp.asarray(first), inner)
         matrix = np.asarray(columns, np.float64)
         theta, chosen = _largest(matrix[:whole], kept)
         last = basis[whole:]
@@ -166,9 +159,7 @@ def lanczos(
         quiet = quiet + 1 if change <= tol * abs(total) else 0
         norms = residual_norms(pencil.operator, pencil.mass, jnp.asarray(values, x.dtype), turned)
         if quiet >= 2 and bool((np.asarray(norms) <= residual * abs(values[-1])).all()):
-            if doubts == confirmations:
-                converged = True
-                continue
+            converged = doubts == confirmations
             doubts, quiet = doubts + 1, 0
             last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1))
         basis = jnp.concatenate([best, last, *([blank] * (whole - kept))])
@@ -181,6 +172,8 @@ def _function(
     pencil: Pencil, values: np.ndarray, count: int, operator: str, dtype: jnp.dtype
 ) -> tuple[tuple[Stencil, Hierarchy, jax.Array] | None, jax.Array | None, jax.Array | None]:
     """What `_extend` needs for an operator: a solver, or the edge and the degree of a filter, or nothing."""
+    if operator not in OPERATORS:
+        raise ValueError(f"operator={operator!r} of lanczos; allowed are {', '.join(OPERATORS)}")
     if operator == "inverted":
         return _shifted(pencil, jnp.asarray(SHIFT * values[count - 1], dtype), 600), None, None
     if operator == "filtered":
