@@ -1,5 +1,6 @@
 """One interaction: seeds and priors in, probabilities and how far off they may be out."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,8 @@ from rwalk.eigen import Basis
 from rwalk.graph import Lattice
 from rwalk.options import Problem
 from rwalk.stencil import Stencil
+
+Found = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Reply(NamedTuple):
@@ -73,7 +76,6 @@ def ask(
     p: Any = None if priors is None else jnp.asarray(priors, basis.vectors.dtype).reshape(regions, -1)
     x, used, promised = _from_basis(basis, laplacian, problem, p, gamma, at, regions)
     told: Any = {"seeds": seeds, "priors": priors, "gamma": gamma, "normalised": normalised, "maximum": maximum}
-    mass = graph.mass(lattice, normalised=normalised)
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 
     def improved(x: jax.Array, tol: float) -> deflate.Certified:
@@ -81,23 +83,45 @@ def ask(
         return deflate.random_walker(basis, lattice, **told, regions=regions, start=guess, tol=tol, certify=p is None)
 
     def bounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mass = graph.mass(lattice, normalised=normalised)
         norm, pointwise = bounds.guaranteed(mass, laplacian, x, p, gamma, jnp.asarray(at[0]))
         if seeds is None and not updated:
             norm, _ = bounds.error_bound(basis, laplacian, x, p, gamma)
         return jnp.linalg.norm(norm) / size, pointwise.max()
 
-    steps, bound, pointwise = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf), jnp.asarray(jnp.inf)
+    if p is None:
+        x, *rest = _to_residual(x, problem, improved, size)
+    else:
+        x, *rest = _to_error(x, problem, improved, bounded, gamma)
+    return Reply(x, used, promised, *rest)
+
+
+def _to_residual(x: jax.Array, problem: Problem, improved: Callable[..., deflate.Certified], size: jax.Array) -> Found:
+    """An answer to seeds, its bounds, where it was improved, and the steps that took."""
+    if not problem.residual:
+        return x, jnp.asarray(jnp.inf), jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32)
+    better = improved(x, problem.residual)
+    return better.x, jnp.linalg.norm(better.bound) / size, better.pointwise.max(), better.iterations
+
+
+def _to_error(
+    x: jax.Array,
+    problem: Problem,
+    improved: Callable[..., deflate.Certified],
+    bounded: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    gamma: float,
+) -> Found:
+    """An answer to priors, its bounds, and the steps that it took to bring them below `problem.error`."""
+    steps = jnp.zeros((), jnp.int32)
     if problem.residual:
         better = improved(x, problem.residual)
         x, steps = better.x, better.iterations
-        bound, pointwise = jnp.linalg.norm(better.bound) / size, better.pointwise.max()
-    if p is not None:
+    bound, pointwise = bounded(x)
+    if problem.error and float(bound) > problem.error:
+        better = improved(x, problem.error * gamma / (1 + gamma))
+        x, steps = better.x, steps + better.iterations
         bound, pointwise = bounded(x)
-        if problem.error and float(bound) > problem.error:
-            better = improved(x, problem.error * gamma / (1 + gamma))
-            x, steps = better.x, steps + better.iterations
-            bound, pointwise = bounded(x)
-    return Reply(x, used, promised, bound, pointwise, steps)
+    return x, bound, pointwise, steps
 
 
 def _places(basis: Basis, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
