@@ -16,14 +16,16 @@ SHAPE = (9, 8, 7)
 @pytest.fixture(scope="module")
 def problem():
     """A lattice, its walker to a tight tolerance, dissimilarities of a window of radius 1, in float64."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
+    with jax.enable_x64(True):
+        yield _problem()
+
+
+def _problem():
     rng = np.random.default_rng(0)
     image = jnp.asarray(ndimage.gaussian_filter(rng.normal(size=SHAPE), 1))
     lattice = graph.build(image[None], beta=5.0, scale="var", spacing=(1.0, 1.0, 2.0))
     costs = jnp.asarray(rng.random((27, *SHAPE)))
-    yield image, lattice, register.walker(lattice, gamma=0.5, tol=1e-13), costs
-    jax.config.update("jax_enable_x64", before)
+    return image, lattice, register.walker(lattice, gamma=0.5, tol=1e-13), costs
 
 
 def test_the_walker_solves_the_system_with_priors(problem):

@@ -192,6 +192,7 @@ def test_equals_scikit_image_where_seeds_mask_a_part_of_the_image(noise):
     np.testing.assert_allclose(found[:, :, :17], expected[:, :, :17], atol=1e-4)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_skimage_2360_probabilities_stay_between_zero_and_one_in_float32(noise):
     image = noisy_square(noise, (40, 40)).astype(np.float32)
     seeds = jnp.full((40, 40), -1).at[20, 20].set(0).at[1, 1].set(1)

@@ -15,7 +15,7 @@ import pytest
 from rwalk import cache, options, precompute
 from rwalk.checks import InputError
 from tests.conftest import REPOSITORY
-from tests.rwalk.test_smoke import _precision, files, inputs, run  # noqa: F401 - fixtures
+from tests.rwalk.test_smoke import files, inputs, run  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
