@@ -194,4 +194,4 @@ def _ending(start: float) -> int:
         print(fault, file=sys.stderr)
     for folder, line in failed:
         print(f"failed: {folder}: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or not cells else 0

@@ -40,7 +40,7 @@ def enough(basis: Basis, p: jax.Array, c: jax.Array, gamma: jax.Array | float, t
 
 def promised(basis: Basis, p: jax.Array, gamma: jax.Array | float, used: jax.Array) -> jax.Array:
     """Relative error that x_K with so many pairs keeps for every label, by `tails`, `[]`."""
-    bounds = tails(basis, p, weigh(basis, p), gamma) / norms(basis, p)[:, None]
+    bounds = tails(basis, p, weigh(basis, p), gamma) * reciprocal(norms(basis, p))[:, None]  # no prior: no error
     return bounds.max(0)[used - 1]
 
 

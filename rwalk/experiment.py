@@ -15,6 +15,7 @@ from rwalk import checks, graph, interact, io, online, precompute, seeding, solv
 from rwalk.data import Case
 from rwalk.eigen import Basis
 from rwalk.options import Bases, Eigen, Exact, Problem, Weights
+from rwalk.stencil import reciprocal
 
 
 class State(NamedTuple):
@@ -211,7 +212,7 @@ class Segmentation:
         }
         if given.priors is not None and self.problem.kind == "priors":
             p = rooted * jnp.asarray(given.priors.reshape(given.regions, -1), rooted.dtype)
-            row["error/achieved"] = float((off / jnp.linalg.norm(p, axis=1)).max())
+            row["error/achieved"] = float((off * reciprocal(jnp.linalg.norm(p, axis=1))).max())
             row["tightness/promised"] = row.get("error/promised", np.inf) / row["error/achieved"]
             row["tightness/bound"] = row["error/bound"] * float(jnp.linalg.norm(p) / jnp.linalg.norm(off))
         if np.isfinite(state.figures[6]):

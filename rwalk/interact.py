@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from rwalk import bounds, deflate, graph, online
 from rwalk.eigen import Basis
@@ -30,7 +31,7 @@ class Reply(NamedTuple):
 
     x: jax.Array
     used: jax.Array
-    promised: jax.Array
+    promised: ArrayLike
     bound: jax.Array
     pointwise: jax.Array
     steps: jax.Array
@@ -133,9 +134,9 @@ def _places(basis: Basis, seeds: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_basis(
     basis: Basis, laplacian: Stencil, problem: Problem, p: Any, gamma: float, at: tuple[Any, Any], regions: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, ArrayLike]:
     """The answer of the basis alone, the pairs it used and the error it promised."""
-    used, promised = jnp.asarray(basis.values.size), jnp.asarray(jnp.nan)
+    used, promised = jnp.asarray(basis.values.size), np.asarray(np.nan)  # NumPy: run=debug stops at a NaN of JAX
     if p is None:
         return online.seeds(basis, *at, regions), used, promised
     if at[0].size:
