@@ -52,6 +52,8 @@ def launch(package: str) -> NoReturn:
     show_all = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing them
     os.environ.setdefault("HYDRA_MAIN_MODULE", f"{package}.__main__")
+    # Under `uv run` Ray would copy the working directory and leave the results of the cells in the copy.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # The same sweep asked for twice lands in the same folder, where its finished cells are skipped.
     os.environ.setdefault(SWEEP, _short_hash(" ".join(sorted(sys.argv[1:]))))
     run = hydra.main(config_path=str(CONFIGS / package), config_name="config", version_base="1.3")(job)
