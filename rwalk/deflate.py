@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from rwalk import graph, multigrid, solve
 from rwalk.eigen import Basis
@@ -124,7 +123,14 @@ def random_walker(
     if certify:
         first = jnp.concatenate([first, jnp.zeros_like(first[:1])])
     tols = jnp.where(jnp.arange(right.shape[0]) < regions, tol, CERTIFIED).astype(right.dtype)
-    y, count, residual = _iterate(scaled, hierarchy, coarse, unit[None] * right, first, tols, maximum, degree)
+
+    def precondition(r: jax.Array) -> jax.Array:
+        z = multigrid.vcycle(hierarchy, r, degree=degree)
+        return z + correct(coarse, r - apply(scaled, z))
+
+    right = unit[None] * right
+    first = _better(scaled, coarse, right, first)
+    y, count, residual, _ = solve.conjugate_gradients(scaled, precondition, right, first, tols, maximum)
     x = unit[None] * y
     left = system.right - apply(system.operator, x[:regions])
     if certify:
@@ -176,42 +182,3 @@ def _better(operator: Stencil, coarse: Coarse, b: jax.Array, start: jax.Array) -
 
     (given, energy), (none, other) = corrected(start), corrected(jnp.zeros_like(start))
     return jnp.where((energy < other)[:, None], given, none)
-
-
-def _iterate(
-    operator: Stencil,
-    hierarchy: multigrid.Hierarchy,
-    coarse: Coarse,
-    b: jax.Array,
-    start: jax.Array,
-    tols: jax.Array,
-    maximum: int,
-    degree: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    size = jnp.linalg.norm(b, axis=1)
-    size = jnp.where(size > 0, size, 1)
-
-    def relative(residual: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(residual, axis=1) / size
-
-    def precondition(residual: jax.Array) -> jax.Array:
-        z = multigrid.vcycle(hierarchy, residual, degree=degree)
-        return z + correct(coarse, residual - apply(operator, z))
-
-    def step(state: tuple) -> tuple:
-        x, residual, direction, energy, count = state
-        product = apply(operator, direction)
-        curvature = (direction * product).sum(1)
-        length = jnp.where(curvature > 0, energy / jnp.where(curvature > 0, curvature, 1), 0)[:, None]
-        x, residual = x + length * direction, residual - length * product
-        preconditioned = precondition(residual)
-        new = (residual * preconditioned).sum(1)
-        turn = jnp.where(energy > 0, new / jnp.where(energy > 0, energy, 1), 0)[:, None]
-        return x, residual, preconditioned + turn * direction, new, count + 1
-
-    x = _better(operator, coarse, b, start)
-    residual = b - apply(operator, x)
-    direction = precondition(residual)
-    state = (x, residual, direction, (residual * direction).sum(1), jnp.zeros((), jnp.int32))
-    x, *_, count = lax.while_loop(lambda s: (relative(s[1]) > tols).any() & (s[4] < maximum), step, state)
-    return x, count, relative(b - apply(operator, x))

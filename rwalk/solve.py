@@ -4,6 +4,7 @@ Legend: L labels, n voxels flat in C order.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -152,10 +153,11 @@ def random_walker(
     first = jnp.where(system.free[None], first, 0)
     scaled = congruent(frozen(system.operator), unit)
     hierarchy = multigrid.setup(scaled, jnp.where(system.free, reciprocal(unit), 0), coarsest=200)
+    precondition = functools.partial(multigrid.vcycle, hierarchy, degree=degree)
 
     def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         x, *state = conjugate_gradients(
-            scaled, hierarchy, unit[None] * b, first * reciprocal(unit)[None], tol, maximum, degree
+            scaled, precondition, unit[None] * b, first * reciprocal(unit)[None], tol, maximum
         )
         return unit[None] * x, tuple(state)
 
@@ -167,23 +169,21 @@ def random_walker(
 
 def conjugate_gradients(
     operator: Stencil,
-    hierarchy: multigrid.Hierarchy,
+    precondition: Callable[[jax.Array], jax.Array],
     b: jax.Array,
     start: jax.Array,
-    tol: float,
+    tol: jax.Array | float,
     maximum: int,
-    degree: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Preconditioned conjugate gradients for several right-hand sides at once, each with steps of its own.
 
     Args:
         operator: A, unit diagonal.
-        hierarchy: of A.
+        precondition: an approximate inverse of A, `[L, n]` to `[L, n]`, symmetric and positive.
         b: `[L, n]`.
         start: `[L, n]`.
-        tol: stop when every |b - A x| <= tol |b|.
+        tol: stop when every |b - A x| <= tol |b|; one for all, or `[L]`.
         maximum: steps at most.
-        degree: of the smoother.
 
     Returns:
         x `[L, n]`, steps `[]`, relative residuals `[L]`, whether all reached tol `[]`.
@@ -193,9 +193,6 @@ def conjugate_gradients(
 
     def relative(residual: jax.Array) -> jax.Array:
         return jnp.linalg.norm(residual, axis=1) / size
-
-    def precondition(residual: jax.Array) -> jax.Array:
-        return multigrid.vcycle(hierarchy, residual, degree=degree)
 
     def step(state: tuple) -> tuple:
         x, residual, direction, energy, count = state

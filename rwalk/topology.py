@@ -179,8 +179,9 @@ def _extend(lattice: Lattice, vectors: jax.Array, new: jax.Array) -> jax.Array:
     unit = jnp.sqrt(reciprocal(operator.diagonal))
     scaled = congruent(operator, unit)
     hierarchy = multigrid.setup(scaled, jnp.where(new, reciprocal(unit), 0))
+    precondition = functools.partial(multigrid.vcycle, hierarchy, degree=2)
     x, *_ = solve.conjugate_gradients(
-        scaled, hierarchy, unit[None] * right, jnp.zeros_like(right), EXTENSION_TOLERANCE, EXTENSION_STEPS, 2
+        scaled, precondition, unit[None] * right, jnp.zeros_like(right), EXTENSION_TOLERANCE, EXTENSION_STEPS
     )
     return jnp.where(new[None], unit[None] * x, known).T
 

@@ -73,7 +73,8 @@ def _extend(
         if solver is not None:
             operator, hierarchy, unit = solver
             right = unit[None] * (root * v)
-            x = conjugate_gradients(operator, hierarchy, right, jnp.zeros_like(right), tol, INNER_STEPS, 2)[0]
+            precondition = functools.partial(multigrid.vcycle, hierarchy, degree=2)
+            x = conjugate_gradients(operator, precondition, right, jnp.zeros_like(right), tol, INNER_STEPS)[0]
             return root * (unit[None] * x)
         if edge is not None and degree is not None:
             return root * amplify(pencil, inverse * v, edge, degree)
