@@ -6,6 +6,7 @@ Legend: n voxels of a level, m of the next coarser one; blocks are `[k, n]`.
 Source: Vanek, Mandel and Brezina 1996; the lattice form, exact by colours, is ours.
 """
 
+import functools
 import itertools
 from dataclasses import dataclass, field
 
@@ -57,8 +58,9 @@ def _pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.
     """Sums over aggregates, `[k, n]` to `[k, m]`."""
     x = x.reshape(x.shape[0], *shape)
     x = jnp.pad(x, [(0, 0)] + [(0, FACTOR * c - s) for c, s in zip(coarse, shape, strict=True)])
-    x = x.reshape(x.shape[0], *(part for c in coarse for part in (c, FACTOR)))
-    return x.sum(tuple(range(2, 2 * len(coarse) + 1, 2))).reshape(x.shape[0], -1)
+    for axis in range(1, x.ndim):  # sums of slices: a reduction would be slower, and slow to compile behind a product
+        x = functools.reduce(jnp.add, [lax.slice_in_dim(x, first, None, FACTOR, axis) for first in range(FACTOR)])
+    return x.reshape(x.shape[0], -1)
 
 
 def _spread(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
@@ -102,34 +104,27 @@ def galerkin(level: Level, operator: Stencil) -> Stencil:
         return restrict(level, apply(operator, prolong(level, probe[None])))[0]
 
     products = lax.map(product, jnp.arange(FACTOR**space), batch_size=min(COLOURS_AT_A_TIME, FACTOR**space))
-    around = [o for o in itertools.product((-1, 0, 1), repeat=space) if any(o)]
-    bands = [_entry(products, indices, offset, level.coarse) for offset in around]
-    return Stencil(_entry(products, indices, (0,) * space, level.coarse), jnp.stack(bands), level.coarse, tuple(around))
-
-
-def _entry(products: jax.Array, indices: jax.Array, offset: tuple[int, ...], shape: tuple[int, ...]) -> jax.Array:
-    there = indices + np.asarray(offset)[:, None]
-    inside = ((there >= 0) & (there < np.asarray(shape)[:, None])).all(0)
-    steps = np.array([FACTOR**axis for axis in range(len(shape))])
-    colour = (there % FACTOR * steps[:, None]).sum(0)
-    values = jnp.take_along_axis(products, colour[None], axis=0)[0]
-    return jnp.where(inside, values, 0)
+    around = tuple(o for o in itertools.product((-1, 0, 1), repeat=space) if any(o))
+    there = indices[None] + np.array([(0,) * space, *around])[:, :, None]
+    inside = ((there >= 0) & (there < np.asarray(level.coarse)[None, :, None])).all(1)
+    entries = jnp.take_along_axis(products, (there % FACTOR * steps[None, :, None]).sum(1), axis=0)
+    diagonal, *bands = jnp.where(inside, entries, 0)
+    return Stencil(diagonal, jnp.stack(bands), level.coarse, around)
 
 
 def largest(operator: Stencil, steps: int = POWER_STEPS) -> jax.Array:
     """The largest eigenvalue, by power iteration, with a tenth added for what that lacks."""
 
-    def step(_: int, x: jax.Array) -> jax.Array:
+    def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, _quotient = state
         y = apply(operator, x)
-        return y / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(y.dtype).tiny)
+        return y / jnp.maximum(jnp.linalg.norm(y), jnp.finfo(y.dtype).tiny), jnp.vdot(x, y)
 
     # Alternating signs, unevenly strong: near the top eigenvector of a Laplacian, orthogonal to none.
     flat = jnp.arange(operator.size)
-    start = jnp.where(flat % 2 == 0, 1.0, -1.0).astype(operator.diagonal.dtype) * (1 + jnp.cos(flat)).astype(
-        operator.diagonal.dtype
-    )
-    x = lax.fori_loop(0, steps, step, start)
-    return 1.1 * jnp.vdot(x, apply(operator, x)) / jnp.maximum(jnp.vdot(x, x), jnp.finfo(x.dtype).tiny)
+    start = jnp.where(flat % 2 == 0, 1, -1) * (1 + jnp.cos(flat)).astype(operator.diagonal.dtype)
+    _, quotient = lax.fori_loop(0, steps + 1, step, (start / jnp.linalg.norm(start), jnp.zeros_like(start[0])))
+    return 1.1 * quotient
 
 
 @jax.jit

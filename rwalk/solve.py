@@ -5,7 +5,7 @@ Legend: L labels, n voxels flat in C order.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,6 @@ def assemble(
     return System(operator, jnp.where(free[None], right, 0), known, free)
 
 
-@functools.partial(jax.jit, static_argnames=("regions", "normalised", "maximum", "degree"))
 def random_walker(
     lattice: Lattice,
     *,
@@ -146,11 +145,27 @@ def random_walker(
 
     Source: Grady 2006 (seeds), Andrews, Hamarneh and Saad 2010 (priors).
     """
-    system = assemble(lattice, regions=regions, seeds=seeds, priors=priors, gamma=gamma, normalised=normalised)
+    if start is None:  # an array as well: one compiled program serves cold and warm starts
+        start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
+    problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
+    return _solve(lattice, problem, start, tol, regions, normalised, maximum, degree)
+
+
+@functools.partial(jax.jit, static_argnames=("regions", "normalised", "maximum", "degree"))
+def _solve(
+    lattice: Lattice,
+    problem: dict[str, Any],
+    start: jax.Array,
+    tol: jax.Array | float,
+    regions: int,
+    normalised: bool,
+    maximum: int,
+    degree: int,
+) -> Solution:
+    system = assemble(lattice, regions=regions, normalised=normalised, **problem)
     frozen = lax.stop_gradient  # how the solution was found has no part in its derivative
     unit = jnp.sqrt(reciprocal(frozen(system.operator.diagonal)))
-    first = jnp.zeros_like(system.right) if start is None else start.reshape(regions, -1)
-    first = jnp.where(system.free[None], first, 0)
+    first = jnp.where(system.free[None], start.reshape(regions, -1), 0)
     scaled = congruent(frozen(system.operator), unit)
     hierarchy = multigrid.setup(scaled, jnp.where(system.free, reciprocal(unit), 0), coarsest=200)
     precondition = functools.partial(multigrid.vcycle, hierarchy, degree=degree)
