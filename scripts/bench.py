@@ -116,7 +116,12 @@ def main(arguments: list[str] | None = None) -> int:
         except Exception:  # a fault of ours in one benchmark must not cost the rows of the others
             traceback.print_exc()
             failed.append(benchmark.name)
-    header = results.provenance() | {"threads": settings.threads, "load": load, "peers": bench.versions}
+    header = results.provenance() | {
+        "package": options.package,
+        "threads": settings.threads,
+        "load": load,
+        "peers": bench.versions,
+    }
     show(measured, f"{options.package} at {header['commit']}: {header['hardware']}, {settings.threads} threads")
     if options.json:
         write(options.json, header, measured)

@@ -96,7 +96,13 @@ def test_script_says_in_one_line_what_is_wrong(tmp_path, sweep, capsys):
 def test_results_page_says_where_each_table_comes_from(sweep, tmp_path):
     bench = tmp_path / "bench.json"
     row = {"name": "pairs", "peer": "NumPy", "ours_s": 0.01, "peer_s": 0.2, "ratio": 20.0, "error": 0.0, "bar": 10.0}
-    where = {"commit": "abc", "command": "bench", "date": "2026-01-01", "hardware": "a cpu", "package": "evalmetrics"}
+    where = {
+        "commit": "abc",
+        "command": "bench.py x --only a --json /p/q.json --reps 2",
+        "date": "2026-01-01",
+        "hardware": "a cpu",
+        "package": "evalmetrics",
+    }
     missing = {"name": "pairs", "peer": "cdist", "ours_s": 0.01, "peer_s": None, "bar": 2.5, "met": None}
     details = [{"status": "measured", "floor_s": 0.002, "extra_mb": 3.0}, {"status": "not installed"}]
     write_json(bench, {"provenance": where, "rows": [{**row, "met": True}, missing], "details": details})
@@ -111,3 +117,4 @@ def test_results_page_says_where_each_table_comes_from(sweep, tmp_path):
     assert cells == ["pairs", "NumPy", "10", "200", "20", "10", "yes", "0", "5", "3"]
     assert "not installed" in absent
     assert "yes" not in absent
+    assert "`bench.py x --only a --reps 2`" in text
