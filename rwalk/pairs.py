@@ -125,6 +125,22 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, names, None, name)
 
 
+def of_cases(case: Case, other: Case) -> Pair:
+    """Two cases on one grid, with the labels of both; their places in space are taken to be the same.
+
+    Raises:
+        InputError: the grids differ in shape.
+    """
+    if case.full != other.full:
+        raise InputError(f"{other.name}: shape {other.full}, {case.name} has {case.full}; give the same image.pool")
+    source = other.volume._replace(affine=case.volume.affine)
+    labels, moved = (None if each.truth is None else each.uncut(each.truth) for each in (case, other))
+    mask = case.uncut(case.mask.astype(np.uint8)) > 0
+    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0])
+    name = f"{other.name} onto {case.name}"
+    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, None, name)
+
+
 def smooth_field(
     shape: tuple[int, ...], spacing: tuple[float, ...], amplitude: float, smoothness: float, seed: int
 ) -> np.ndarray:

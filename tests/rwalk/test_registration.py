@@ -84,6 +84,8 @@ def test_the_users_pair_is_registered_and_scored(done):
     metrics = result["metrics"]
     assert metrics["dice"] > max(0.85, metrics["dice_before"] + 0.05)
     assert metrics["folding"] == 0
+    assert metrics["landmarks"] == 2
+    assert metrics["tre"] < metrics["tre/before"]
     assert {"dice/label 5", "dice/label 10", "entropy", "deviation", "inverse/residual"} <= set(metrics)
     assert {path.name for path in folder.iterdir()} >= {
         "displacement.nii.gz", "warped.nii.gz", "labels.nii.gz", "jacobian.nii.gz", "deviation.nii.gz",
