@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import dissimilarity, graph, landmarks, pairs, register, warp
+from rwalk import dissimilarity, graph, landmarks, pairs, register, resampling, warp
 from rwalk.options import Weights
 from rwalk.registration_options import Dissimilarity, Pyramid
 
@@ -133,7 +133,7 @@ class Registration:
         moved = np.asarray(field, np.float64)
         found = {
             "displacement": np.asarray(field, np.float32),
-            "warped": pairs.resample(given.source, given.grid, moved, order=1).astype(np.float32),
+            "warped": resampling.resample(given.source, given.grid, moved, order=1).astype(np.float32),
             "jacobian": np.asarray(warp.jacobian(field), np.float32),
         }
         deviation, entropy = self._uncertainty(field)

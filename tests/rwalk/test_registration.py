@@ -18,7 +18,7 @@ from quartet.faults import explain
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
-from rwalk import io, pairs, warp
+from rwalk import io, pairs, resampling, warp
 from rwalk.checks import InputError
 
 PACKAGE = CONFIGS / "rwalk"
@@ -120,7 +120,7 @@ def test_a_moving_image_on_another_grid_is_registered_where_it_lies(files, tmp_p
     affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, :3] @ [SHAPE[0] + 2, -3, -3]
     save(tmp_path / "m.nii.gz", wide, affine)
     case = io.read(files / "fixed.nii.gz"), io.read(tmp_path / "m.nii.gz")
-    np.testing.assert_allclose(pairs.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
+    np.testing.assert_allclose(resampling.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
 
 
 def test_a_picture_pair_gets_its_field_in_voxels(noise, tmp_path):
