@@ -40,7 +40,8 @@ function makePanel(axis) {
   const flat = shape.length === 2;
   const [a, b] = axesOf(panel);
   const room = flat ? 900 : Math.max(260, (one("panels").clientWidth - 40) / 2);
-  const scale = Math.min(room / (shape[a] * spacing[a]), (flat ? 800 : 420) / (shape[b] * spacing[b]));
+  const tall = Math.max(220, flat ? window.innerHeight - 110 : (window.innerHeight - 170) / 2);
+  const scale = Math.min(room / (shape[a] * spacing[a]), tall / (shape[b] * spacing[b]));
   panel.canvas.width = Math.round(shape[a] * spacing[a] * scale);
   panel.canvas.height = Math.round(shape[b] * spacing[b] * scale);
   panel.canvas.dataset.axis = axis;

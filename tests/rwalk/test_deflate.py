@@ -124,4 +124,4 @@ def test_an_error_that_is_asked_for_is_kept_without_much_more_work():
         assert float(reply.bound) <= error
         steps.append(int(reply.steps))
     assert steps == sorted(steps)
-    assert steps[1] < steps[2]
+    assert steps[-1] < 4

@@ -131,6 +131,7 @@ def test_files_lie_on_the_grid_of_the_image_and_agree_with_each_other(files, tmp
 def test_answers_to_priors_carry_bounds_that_hold(files, tmp_path):
     metrics = run(tmp_path / "run", *inputs(files), "problem=priors", "problem.polish=3")["metrics"]
     assert metrics["error/relative"] <= 1.05 * metrics["error/bound"]
+    assert metrics["error/achieved"] <= metrics["error/bound"]
     assert metrics["error/largest"] <= 1.05 * metrics["error/pointwise_bound"]
 
 
