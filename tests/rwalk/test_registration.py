@@ -20,6 +20,7 @@ from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
 from rwalk import io, pairs, resampling, warp
 from rwalk.checks import InputError
+from tests.rwalk.test_data import write_twins
 
 PACKAGE = CONFIGS / "rwalk"
 SHAPE = (24, 20, 16)
@@ -173,6 +174,16 @@ def test_the_table_in_seconds(tmp_path):
     assert list(shown.columns) == table["report"]["columns"]
     for _, cells in shown.rows:
         assert all(cell.mean is not None for cell in cells)
+
+
+@pytest.mark.slow
+def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUARTET_DATA", str(write_twins(tmp_path / "public")))
+    small = ["image.halvings=null", "pyramid.levels=[[2,1,2]]"]
+    metrics = run(tmp_path / "run", "table=registration_pair", "run=smoke", *small)["metrics"]
+    assert metrics["dice_before"] == 1  # twins are one image twice
+    assert metrics["dice"] > 0.95
+    assert metrics["tre/before"] == 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ GROUPS = [  # tasks and changes: test_tasks.py
     if folder.is_dir() and folder.name not in ("table", "hydra", "task", "change", "moving", "dissimilarity")
     for option in sorted(folder.glob("*.yaml"))
 ]
-OWN_TESTS = {"registration"}  # of another task: test_registration.py
+OWN_TESTS = {"registration", "registration_pair"}  # of another task: test_registration.py
 TABLES = sorted({path.stem for path in (PACKAGE / "table").glob("*.yaml")} - OWN_TESTS)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
