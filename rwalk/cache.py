@@ -128,11 +128,13 @@ def load(path: Path, graph: str, *, place: Callable[..., Any] | None = None) -> 
         )
     import orbax.checkpoint as ocp
 
+    # Without a place one device holds all of it: those that saved it may not be there.
+    alone = jax.sharding.SingleDeviceSharding(jax.devices()[0]) if jax.process_count() == 1 else None
     like = {}
     for name, leaf in meta["leaves"].items():
         shape, dtype = tuple(leaf["shape"]), np.dtype(leaf["dtype"])
         sharding = _spread_like(place, shape) if name in ("vectors", "mass") else None
-        like[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        like[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding or alone)
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
             restored = reader.restore(path, args=ocp.args.Composite(basis=ocp.args.StandardRestore(like)))

@@ -66,7 +66,7 @@ class Region:
 
         if how.mode != "filtered":
             return _reweight(basis, before, after, how, key, normalised=normalised)
-        return topology.restrict(basis, after, degree=how.degree, normalised=normalised)
+        return topology.restrict(basis, after, degree=how.degree, rounds=how.rounds + 1, normalised=normalised)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

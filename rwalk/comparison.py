@@ -6,6 +6,7 @@ Every measurement runs in a process of its own, so that a first call compiles an
 import multiprocessing
 import resource
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ def _scikit(image: np.ndarray, seeds: np.ndarray, beta: float, tol: float, mode:
 
 
 @dataclass(frozen=True)
-class Comparison(Segmentation):
+class Comparison(Segmentation, ABC):
     """What both tables share: one row, of the brain on a `lattice` instead of `image` and `seeds`."""
 
     lattice: Resampled
@@ -185,9 +186,9 @@ class Comparison(Segmentation):
         """State before the row."""
         return State(np.zeros((), np.int64), key)
 
+    @abstractmethod
     def row(self) -> dict[str, float]:
         """Measure."""
-        raise NotImplementedError
 
     def run(self, state: State, *, place: Any) -> Iterator[tuple[State, dict[str, Any]]]:  # type: ignore[override]  # noqa: ARG002
         """Measure in a process of its own; see `quartet.drive`."""

@@ -14,6 +14,8 @@ from rwalk.graph import Lattice
 from rwalk.options import Problem
 from rwalk.stencil import Stencil
 
+ATTEMPTS = 6  # to meet a bound
+SAFETY = 0.7  # of a tolerance that is lowered in proportion to the bound
 Found = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
@@ -80,8 +82,9 @@ def ask(
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 
     def improved(x: jax.Array, tol: float) -> deflate.Certified:
-        guess = online.to_simplex(x) if start is None else start
-        return deflate.random_walker(basis, lattice, **told, regions=regions, start=guess, tol=tol, certify=p is None)
+        return deflate.random_walker(basis, lattice, **told, regions=regions, start=x, tol=tol, certify=p is None)
+
+    first = online.to_simplex(x) if start is None else start
 
     def bounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         mass = graph.mass(lattice, normalised=normalised)
@@ -91,37 +94,47 @@ def ask(
         return jnp.linalg.norm(norm) / size, pointwise.max()
 
     if p is None:
-        x, *rest = _to_residual(x, problem, improved, size)
+        x, *rest = _to_residual(x, first, problem, improved, size)
     else:
-        x, *rest = _to_error(x, problem, improved, bounded, gamma)
+        x, *rest = _to_error(x, first, problem, improved, bounded)
     return Reply(x, used, promised, *rest)
 
 
-def _to_residual(x: jax.Array, problem: Problem, improved: Callable[..., deflate.Certified], size: jax.Array) -> Found:
+def _to_residual(
+    x: jax.Array, first: jax.Array, problem: Problem, improved: Callable[..., deflate.Certified], size: jax.Array
+) -> Found:
     """An answer to seeds, its bounds, where it was improved, and the steps that took."""
     if not problem.residual:
         return x, jnp.asarray(jnp.inf), jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32)
-    better = improved(x, problem.residual)
+    better = improved(first, problem.residual)
     return better.x, jnp.linalg.norm(better.bound) / size, better.pointwise.max(), better.iterations
 
 
 def _to_error(
     x: jax.Array,
+    first: jax.Array,
     problem: Problem,
     improved: Callable[..., deflate.Certified],
     bounded: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    gamma: float,
 ) -> Found:
-    """An answer to priors, its bounds, and the steps that it took to bring them below `problem.error`."""
+    """An answer to priors, its bounds, and the steps that it took to bring them below `problem.error`.
+
+    A residual of the size of the error that is asked for is enough where there are no seeds: |error| <= |r| / gamma,
+    and |b| = gamma |p|. Where it was not, the bound tells by how much to lower it.
+    """
     steps = jnp.zeros((), jnp.int32)
     if problem.residual:
-        better = improved(x, problem.residual)
+        better = improved(first, problem.residual)
         x, steps = better.x, better.iterations
     bound, pointwise = bounded(x)
-    if problem.error and float(bound) > problem.error:
-        better = improved(x, problem.error * gamma / (1 + gamma))
+    tol = problem.error
+    for _ in range(ATTEMPTS):
+        if float(bound) <= problem.error or not problem.error:
+            break
+        better = improved(x, tol)
         x, steps = better.x, steps + better.iterations
         bound, pointwise = bounded(x)
+        tol *= SAFETY * problem.error / max(float(bound), problem.error)
     return x, bound, pointwise, steps
 
 

@@ -94,14 +94,15 @@ def _polish(
     centre, half = (basis.top + gamma + low) / 2, (basis.top + gamma - low) / 2
     inverse, ratio = reciprocal(basis.mass)[None], (basis.top + gamma - low) / (basis.top + gamma + low)
     residual = gamma * (p - x) - inverse * apply(laplacian, x)
-    step, factor = residual / centre, ratio
-    for _ in range(steps):
-        x = x + step
+
+    def turn(_: int, state: tuple) -> tuple:
+        x, residual, step, factor = state
         residual = residual - inverse * apply(laplacian, step) - gamma * step
         following = 1 / (2 / ratio - factor)
-        step = following * factor * step + 2 * following / half * residual
-        factor = following
-    return x
+        return x + step, residual, following * factor * step + 2 * following / half * residual, following
+
+    # A loop keeps each step in memory: unrolled, XLA computes the one before anew for every neighbour.
+    return jax.lax.fori_loop(0, steps, turn, (x, residual, residual / centre, ratio))[0]
 
 
 def seeds(basis: Basis, positions: Any, labels: Any, regions: int) -> jax.Array:

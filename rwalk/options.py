@@ -235,3 +235,14 @@ class Updating:
     mode: Literal["stale", "first_order", "ritz", "filtered", "woodbury"]
     degree: int = Field(ge=2, le=200)
     rounds: int = Field(ge=1, le=20)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Serving:
+    """A page on which one user paints; `labels` is as many as there are colours at most."""
+
+    port: int = Field(ge=0, le=65535)
+    labels: int = Field(ge=2, le=7)
+    residual: float = Field(gt=0, lt=1)
+    settle: float = Field(ge=0)
+    seconds: float | None = Field(gt=0)

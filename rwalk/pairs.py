@@ -10,6 +10,7 @@ from rwalk import io
 from rwalk.checks import InputError, check_image
 from rwalk.data import Case
 from rwalk.io import Volume
+from rwalk.resampling import resample
 
 LOW, HIGH = 0.5, 99.5  # percentiles of the intensities that become 0 and 1
 FADE = 0.35  # share of an edge over which a random field grows from none at the border
@@ -50,46 +51,6 @@ def to_unit(x: np.ndarray) -> np.ndarray:
     return np.clip((x - min(low, 0)) / max(high - min(low, 0), 1e-12), 0, 1).astype(np.float32)
 
 
-def between(grid: Volume, source: Volume) -> np.ndarray:
-    """`[d + 1, d + 1]` matrix from indices of `grid` to indices of `source`, by their affines.
-
-    Raises:
-        InputError: the two have not the same number of axes, or only one has an affine and the shapes differ.
-    """
-    d = grid.data.ndim - 1
-    if source.data.ndim - 1 != d:
-        raise InputError(f"{source.name}: {source.data.ndim - 1} axes of space, {grid.name} has {d}; give equally many")
-    if grid.affine is None or source.affine is None:
-        if grid.data.shape[1:] != source.data.shape[1:]:
-            raise InputError(
-                f"{source.name}: shape {source.data.shape[1:]}, {grid.name} has {grid.data.shape[1:]} and there are no "
-                "affines to tell how they lie; resample one to the grid of the other"
-            )
-        return np.eye(d + 1)
-    full = np.linalg.inv(source.affine) @ grid.affine
-    keep = [*range(d), 3]
-    return full[np.ix_(keep, keep)]
-
-
-def resample(source: Volume, grid: Volume, field: np.ndarray | None = None, *, order: int) -> np.ndarray:
-    """The first channel of a file on another grid, moved by a field.
-
-    Args:
-        source: the file.
-        grid: where to.
-        field: `[d, *shape]` voxels of `grid`; zero by default.
-        order: 1 interpolates linearly, 0 takes the nearest voxel.
-
-    Returns:
-        `[*shape]`; zero outside the file.
-    """
-    matrix = between(grid, source)
-    points = np.indices(grid.data.shape[1:]).astype(np.float64)
-    points = points if field is None else points + field
-    points = np.tensordot(matrix[:-1, :-1], points, 1) + matrix[:-1, -1].reshape(-1, *(1,) * (points.ndim - 1))
-    return ndimage.map_coordinates(source.data[0], points, order=order, cval=0)
-
-
 def from_files(case: Case, path: str | None, labels: str | None, reference: str | None) -> Pair:
     """The user's moving image beside the fixed one.
 
@@ -123,6 +84,22 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     name = f"{Path(path).name} onto {case.name}"
     return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, names, None, name)
+
+
+def of_cases(case: Case, other: Case) -> Pair:
+    """Two cases on one grid, with the labels of both; their places in space are taken to be the same.
+
+    Raises:
+        InputError: the grids differ in shape.
+    """
+    if case.full != other.full:
+        raise InputError(f"{other.name}: shape {other.full}, {case.name} has {case.full}; give the same image.pool")
+    source = other.volume._replace(affine=case.volume.affine)
+    labels, moved = (None if each.truth is None else each.uncut(each.truth) for each in (case, other))
+    mask = case.uncut(case.mask.astype(np.uint8)) > 0
+    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0])
+    name = f"{other.name} onto {case.name}"
+    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, None, name)
 
 
 def smooth_field(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import dissimilarity, graph, pairs, register, warp
+from rwalk import dissimilarity, graph, landmarks, pairs, register, resampling, warp
 from rwalk.options import Weights
 from rwalk.registration_options import Dissimilarity, Pyramid
 
@@ -133,7 +133,7 @@ class Registration:
         moved = np.asarray(field, np.float64)
         found = {
             "displacement": np.asarray(field, np.float32),
-            "warped": pairs.resample(given.source, given.grid, moved, order=1).astype(np.float32),
+            "warped": resampling.resample(given.source, given.grid, moved, order=1).astype(np.float32),
             "jacobian": np.asarray(warp.jacobian(field), np.float32),
         }
         deviation, entropy = self._uncertainty(field)
@@ -149,7 +149,27 @@ class Registration:
             found["labels"] = np.asarray(warp.sample(labels, field, order=0)[0]).astype(np.int32)
             row = self._dice("dice", found["labels"]) | self._dice("dice_before", given.moving_labels) | row
         self._found.update(found)
-        return row
+        return row | self._landmarks(moved, found.get("labels"))
+
+    def _landmarks(self, field: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
+        """Target registration error, mm: at corners of the image where the field is known, else of label centres."""
+        given = self.given
+        if given.truth is not None:
+            x, y = landmarks.with_truth(given.fixed, given.mask, given.truth, given.grid.spacing)
+            after, before = (x + landmarks.along(field, x), y), (x, y)
+        elif given.labels is not None and given.moving_labels is not None and labels is not None:
+            after, before = (landmarks.centres(given.labels, each) for each in (labels, given.moving_labels))
+        else:
+            return {}
+        if not len(after[0]):
+            return {}
+        left, was = (landmarks.distances(points, given.grid.spacing) for points in (after, before))
+        return {
+            "tre": float(left.mean()),
+            "tre/before": float(was.mean()),
+            "tre/largest": float(left.max()),
+            "landmarks": len(left),
+        }
 
     def _uncertainty(self, field: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Standard deviation, mm, and entropy of the displacement within the last level's window, on the fixed grid."""

@@ -33,6 +33,22 @@ class Warped:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Other:
+    """The second brain of the public pair, for image=pair."""
+
+    path: str | None
+    which: Literal["A", "B"]
+    pool: int = Field(ge=1)
+    halvings: int | None = Field(ge=0, le=3)
+
+    def pair(self, case: "Case") -> "Pair":
+        """Read it."""
+        from rwalk import data, pairs
+
+        return pairs.of_cases(case, data.pair(self.path, self.which, self.pool * 2 ** (self.halvings or 0)))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class MovingFile:
     """A moving image of the user's, with label maps of both images where there are any."""
 

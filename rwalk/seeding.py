@@ -72,12 +72,12 @@ def automatic(
         share = ndimage.uniform_filter(same.astype(np.float64), 3, mode="constant") * around / (around - 1)
         share = share - same / (around - 1)
         score = np.where(same & (share >= AGREE), share - np.abs(values - centres[label]) / spread, -np.inf)
-        for best in _best_of_cubes(score, every, spacing):
+        for best in best_of_cubes(score, every, spacing):
             seeds[best] = label
     return seeds
 
 
-def _best_of_cubes(score: np.ndarray, every: float, spacing: tuple[float, ...]) -> Iterator[tuple[int, ...]]:
+def best_of_cubes(score: np.ndarray, every: float, spacing: tuple[float, ...]) -> Iterator[tuple[int, ...]]:
     """Place of the largest finite score in every cube that has one."""
     edges = [max(round(every / edge), 1) for edge in spacing]
     cubes = [range(0, size, edge) for size, edge in zip(score.shape, edges, strict=True)]
@@ -107,7 +107,7 @@ def from_truth(truth: np.ndarray, mask: np.ndarray, *, every: float, spacing: tu
         inside = mask & (truth == label)
         depth = ndimage.distance_transform_edt(np.pad(inside, 1), (*spacing,))
         depth = depth[(slice(1, -1),) * mask.ndim]
-        chosen = list(_best_of_cubes(np.where(depth > 1.01 * min(spacing), depth, -np.inf), every, spacing))
+        chosen = list(best_of_cubes(np.where(depth > 1.01 * min(spacing), depth, -np.inf), every, spacing))
         for place in chosen or [np.unravel_index(depth.argmax(), depth.shape)]:
             seeds[place] = label
     return seeds

@@ -95,7 +95,13 @@ def rows_into(vectors: jax.Array, shape: tuple[int, ...], box: Box) -> jax.Array
 
 
 def restrict(
-    basis: Basis, lattice: Lattice, vectors: jax.Array | None = None, *, degree: int = 20, normalised: bool = True
+    basis: Basis,
+    lattice: Lattice,
+    vectors: jax.Array | None = None,
+    *,
+    degree: int = 20,
+    rounds: int = 2,
+    normalised: bool = True,
 ) -> Basis:
     """A basis for a graph that lost voxels or edges and may have fallen into pieces.
 
@@ -107,6 +113,7 @@ def restrict(
         lattice: the graph now.
         vectors: `[m, K]` those pairs on the voxels of `lattice`; the basis's own where the shape is the same.
         degree: of the filter.
+        rounds: of filter and projection.
         normalised: R is the degree.
 
     Returns:
@@ -115,7 +122,7 @@ def restrict(
     vectors = basis.vectors if vectors is None else vectors
     mass = graph.mass(lattice, normalised=normalised)
     extra = indicators(lattice, vectors.dtype)
-    return refit(lattice, vectors, basis.values.size, mass=mass, degree=degree, extra=extra)
+    return refit(lattice, vectors, basis.values.size, mass=mass, degree=degree, rounds=rounds, extra=extra)
 
 
 def indicators(lattice: Lattice, dtype: Any) -> jax.Array:

@@ -23,6 +23,7 @@ MODES = ("stale", "first_order", "ritz", "filtered")
 EXACT = jax.lax.Precision.HIGHEST
 MILD = 2.5  # a filter of degree m begins at top (MILD/m)^2 at least
 STRONG = 3.8  # its degree is at most this times (top / edge)^1/2: a gain above 1e3 makes float32 blocks dependent
+SPARE = 4  # random vectors beside those that are missing
 BEYOND = 1.1  # the edge lies above the last wanted value
 
 
@@ -109,13 +110,18 @@ def refit(
     size = sum(part.shape[0] for part in blocks)
     top, taken = float(pencil.top), 0
     values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, size if degree else count)
+    wanted = float(values[min(count, len(values)) - 1])
+    if degree and len(values) < count:  # what is left of the vectors on a smaller graph may be dependent
+        fresh = jax.random.normal(jax.random.key(0), (count - len(values) + SPARE, mass.size), block.dtype)
+        blocks = (block, fresh * pencil.near_null[None])
+        values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, size)
     for _ in range(rounds if degree else 0):
         # A wanted value above the edge could meet a zero of the polynomial, and its vector be lost.
-        edge = min(max(BEYOND * float(values[count - 1]), top * (MILD / degree) ** 2), 0.9 * top)
+        edge = min(max(BEYOND * wanted, top * (MILD / degree) ** 2), 0.9 * top)
         steps = max(min(degree, int(STRONG * math.sqrt(top / edge))), 2)
         block = _filter(pencil, block, jnp.asarray(edge, block.dtype), steps)
         values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (block,), size)
-        taken += steps
+        wanted, taken = float(values[min(count, len(values)) - 1]), taken + steps
     return describe(lattice, mass, _unscaled(block[:count], pencil.root), taken)
 
 

@@ -106,3 +106,22 @@ def test_every_interaction_knows_its_error(setting):
         if name == "asked":
             assert float(reply.bound) <= 1e-3
             assert int(reply.steps) > 0
+
+
+def test_an_error_that_is_asked_for_is_kept_without_much_more_work():
+    image = np.random.default_rng(1).normal(0, 0.2, (1, 20, 21)).astype(np.float32)
+    image[0, 5:15, 5:15] += 1
+    lattice = graph.build(jnp.asarray(image), beta=50.0)
+    basis = eigen.smallest_eigenpairs(lattice, 6, method="dense")
+    bright = np.clip(image[0], 0, 1)
+    told = {"regions": 2, "priors": np.stack([1 - bright, bright]), "gamma": 0.01}
+    steps = []
+    for error in (0.3, 0.03, 0.003):
+        problem = options.Problem(
+            kind="priors", gamma=0.01, path=None, close=False, polish=0, error=error, residual=0.0
+        )
+        reply = interact.ask(basis, lattice, graph.stencil_of(lattice), problem, **told)
+        assert float(reply.bound) <= error
+        steps.append(int(reply.steps))
+    assert steps == sorted(steps)
+    assert steps[-1] < 4

@@ -59,8 +59,11 @@ cache.save(path, basis._replace(vectors=held[3], mass=held[4]), graph="g", setti
 kept = cache.load(path, "g", place=place).basis
 assert kept.vectors.sharding.is_equivalent_to(held[3].sharding, 2), kept.vectors.sharding
 np.testing.assert_array_equal(np.asarray(kept.vectors), np.asarray(basis.vectors))
-one = cache.load(path, "g").basis
-np.testing.assert_array_equal(np.asarray(one.vectors), np.asarray(basis.vectors))
+pair = devices.placement(Devices(layout="data", count=2))
+two, one = cache.load(path, "g", place=pair).basis, cache.load(path, "g").basis
+assert len(two.vectors.sharding.device_set) == 2 and len(one.vectors.sharding.device_set) == 1
+for found in (two, one):  # saved by four, opened by fewer
+    np.testing.assert_array_equal(np.asarray(found.vectors), np.asarray(basis.vectors))
 print("equal")
 """
 )

@@ -18,8 +18,9 @@ from quartet.faults import explain
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
-from rwalk import io, pairs, warp
+from rwalk import io, pairs, resampling, warp
 from rwalk.checks import InputError
+from tests.rwalk.test_data import write_twins
 
 PACKAGE = CONFIGS / "rwalk"
 SHAPE = (24, 20, 16)
@@ -84,6 +85,8 @@ def test_the_users_pair_is_registered_and_scored(done):
     metrics = result["metrics"]
     assert metrics["dice"] > max(0.85, metrics["dice_before"] + 0.05)
     assert metrics["folding"] == 0
+    assert metrics["landmarks"] == 2
+    assert metrics["tre"] < metrics["tre/before"]
     assert {"dice/label 5", "dice/label 10", "entropy", "deviation", "inverse/residual"} <= set(metrics)
     assert {path.name for path in folder.iterdir()} >= {
         "displacement.nii.gz", "warped.nii.gz", "labels.nii.gz", "jacobian.nii.gz", "deviation.nii.gz",
@@ -118,7 +121,7 @@ def test_a_moving_image_on_another_grid_is_registered_where_it_lies(files, tmp_p
     affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, :3] @ [SHAPE[0] + 2, -3, -3]
     save(tmp_path / "m.nii.gz", wide, affine)
     case = io.read(files / "fixed.nii.gz"), io.read(tmp_path / "m.nii.gz")
-    np.testing.assert_allclose(pairs.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
+    np.testing.assert_allclose(resampling.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
 
 
 def test_a_picture_pair_gets_its_field_in_voxels(noise, tmp_path):
@@ -171,6 +174,16 @@ def test_the_table_in_seconds(tmp_path):
     assert list(shown.columns) == table["report"]["columns"]
     for _, cells in shown.rows:
         assert all(cell.mean is not None for cell in cells)
+
+
+@pytest.mark.slow
+def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUARTET_DATA", str(write_twins(tmp_path / "public")))
+    small = ["image.halvings=null", "pyramid.levels=[[2,1,2]]"]
+    metrics = run(tmp_path / "run", "table=registration_pair", "run=smoke", *small)["metrics"]
+    assert metrics["dice_before"] == 1  # twins are one image twice
+    assert metrics["dice"] > 0.95
+    assert metrics["tre/before"] == 0
 
 
 @pytest.mark.parametrize(

@@ -120,3 +120,12 @@ def test_misuse_is_refused_with_the_remedy(setting):
     other = graph.build(jnp.ones((1, 5, 5)), beta=1.0)
     with pytest.raises(ValueError, match=r"use rwalk\.topology"):
         update.reweight(basis, before, other)
+
+
+def test_vectors_that_became_dependent_are_made_up_for(setting):
+    _, before, basis, _ = setting
+    twice = jnp.concatenate([basis.vectors[:, : K // 2]] * 2, 1)
+    found = update.refit(before, twice, K, mass=graph.mass(before), degree=30, rounds=4)
+    assert found.values.shape == (K,)
+    np.testing.assert_allclose(found.values[: K // 2], basis.values[: K // 2], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.values.sum(), basis.values.sum(), rtol=0.1)
