@@ -130,7 +130,9 @@ class Delta:
                 quiet = deltalake.PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
                 try:
                     if missing:
-                        same = "kept.event_id = new.event_id AND kept.teacher_id = new.teacher_id"
+                        same = (
+                            "kept.event_id = new.event_id AND kept.teacher_id = new.teacher_id AND kept.day = new.day"
+                        )
                         merge = table.merge(rows, same, "new", "kept", commit_properties=stamp)
                         merge.when_not_matched_insert_all().execute()
                     else:
@@ -171,7 +173,8 @@ class Delta:
                 logits[:, task] = found[column(name)].to_numpy()
         who = found["teacher_id"].to_numpy(zero_copy_only=False)
         rows = [tuple(each[who == teacher] for each in (*keys, logits)) for teacher in pin.teachers]
-        return align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        taken = align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        return taken._replace(bytes=found.nbytes)
 
     def versions(self, log: int | None = None) -> list[Version]:
         """See `kdrec.labels.Store`."""
@@ -199,6 +202,13 @@ class Delta:
 
         files = pa.table(self._table("labels").get_add_actions(flatten=True))
         return tuple(sum(files[name].to_pylist()) for name in ("num_records", "size_bytes"))  # type: ignore[return-value]
+
+    def count(self, teacher: str, version: int) -> int:
+        """See `kdrec.labels.Store`."""
+        import pyarrow.dataset as ds
+
+        wanted = (ds.field("teacher_id") == teacher) & (ds.field("teacher_version") == version)
+        return self._table("labels").to_pyarrow_dataset().count_rows(filter=wanted)
 
     def tidy(self, retention: float | None = None) -> int:
         """Rewrite many small files into few, and remove those that no version younger than `retention` hours needs.
