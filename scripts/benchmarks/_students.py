@@ -86,20 +86,35 @@ def student(arrays: dict[str, np.ndarray], seeds: int = 1) -> Callable[[], Any]:
     return run
 
 
-def taught(arrays: dict[str, np.ndarray]) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """One student with an auxiliary task over all steps, given `[T, 1, B, K]` labels and where they are."""
+def by_intervals(arrays: dict[str, np.ndarray], method: str, labels: Any, interval: int = 100) -> Callable[[], Any]:
+    """One student over all steps, interval by interval as an experiment goes.
+
+    `labels` gives of first event, shape and times what `Channel.recall` does; None: there is no teacher.
+    """
     import jax
     import jax.numpy as jnp
 
     from kdrec import teach, train
+    from kdrec.stream import Batches
 
-    plan, dose, students, found = _programs(arrays, "auxiliary", 1)
-    span = (jnp.int32(0), jnp.int32(len(arrays["labels"])))
+    plan, dose, students, whole = _programs(arrays, method, 1)
+    whole = Batches(*(np.asarray(column) for column in whole))
+    t, b, k = arrays["labels"].shape
 
-    def run(logits: np.ndarray, present: np.ndarray) -> Any:
-        said = teach.Said(jnp.asarray(logits), jnp.zeros((*logits.shape[:-1], 0)))
-        mask = jnp.asarray(present.astype(np.float32))
-        return train.follow(plan, dose, jax.tree.map(jnp.copy, students), found, said, mask, *span)
+    def run() -> Any:
+        student, sums = jax.tree.map(jnp.copy, students), []
+        for first in range(0, t, interval):
+            last = min(first + interval, t)
+            logits, present = np.zeros((last - first, 1, b, k), np.float32), np.zeros((last - first, 1, b), np.float32)
+            if labels is not None:
+                heard = labels(first * b, (last - first, b, k), np.arange(first * b, last * b))
+                logits, present = heard.logits, heard.present.astype(np.float32)
+            part = Batches(*(jnp.asarray(column[first:last]) for column in whole))
+            said = teach.Said(jnp.asarray(logits), jnp.zeros((*logits.shape[:-1], 0)))
+            span = (jnp.int32(0), jnp.int32(last - first))
+            student, told = train.follow(plan, dose, student, part, said, jnp.asarray(present), *span)
+            sums.append(told)
+        return student, jax.tree.map(lambda *parts: sum(parts), *sums)
 
     return run
 

@@ -26,9 +26,11 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         training("train", steps, 1_000),
         training("train_large", steps, 34_000),
         seeds(steps),
-        stored(steps),
+        stored("stored", steps, "auxiliary"),
+        stored("stored_direct", steps, "direct"),
         append(),
-        memory(settings.size or 2_000),
+        memory("memory", settings.size or 1_000),
+        memory("memory_longer", 4 * (settings.size or 1_000)),
     ]
 
 
@@ -61,10 +63,11 @@ def seeds(steps: int) -> Benchmark:
     )  # fmt: skip
 
 
-def stored(steps: int) -> Benchmark:
-    """A student with an auxiliary task that reads its labels from a Delta table, against one without a teacher."""
+def stored(name: str, steps: int, method: str) -> Benchmark:
+    """A student that reads its labels from a Delta table, against one without a teacher; both by intervals of 100."""
 
     def ours(arrays: Inputs) -> Run:
+        from kdrec.channel import Channel
         from kdrec.delta import Delta
         from kdrec.labels import Rows, Version, pin
 
@@ -76,16 +79,11 @@ def stored(steps: int) -> Benchmark:
             store.append("teacher", number, [Rows("teacher", 0, 0, part, part, logits)])
         store.promote("teacher", 0, [Version("teacher", 0, "good", t * b, (1, 1), (1, 1), 1, "")])
         pinned = pin(store, ["teacher"])
-        learn = _students.taught(arrays)
-
-        def run() -> Any:
-            found = store.read(pinned, 0, t * b)
-            return learn(found.logits.reshape(1, t, b, k).swapaxes(0, 1), found.present.reshape(1, t, b).swapaxes(0, 1))
-
-        return run
+        channel = Channel(store, "student", ["teacher"], None, "none")
+        return _students.by_intervals(arrays, method, lambda *asked: channel.recall(*asked, pinned))
 
     return Benchmark(
-        "stored", f"{steps} steps with labels from a Delta table",
+        name, f"{steps} steps, {method} distillation from a Delta table, an interval at a time",
         functools.partial(_students.events, steps, 34_000), ours, functools.partial(_students.reference, rate=0.005),
         tolerance=5e-2, answer=_losses,
         peers=(Peer("kdrec, no teacher", f"{LOCAL}:no_teacher", 0.9),),
@@ -115,14 +113,14 @@ def append() -> Benchmark:
     )  # fmt: skip
 
 
-def memory(steps: int) -> Benchmark:
-    """A whole stream: what it takes beyond its first intervals must not depend on its length."""
+def memory(name: str, steps: int) -> Benchmark:
+    """A whole stream: what it takes beyond its first intervals must not depend on its length; see the pair of rows."""
 
     def ours(_: Inputs) -> Run:
         return _students.stream(steps)
 
     return Benchmark(
-        "memory", f"teacher and students over {128 * steps:,} simulated events, interval after interval",
+        name, f"teacher and students over {128 * steps:,} simulated events, interval after interval",
         lambda: {"events": np.asarray([float(128 * steps)])}, ours, lambda arrays: arrays["events"], tolerance=0,
         memory_mb=32,
     )  # fmt: skip
