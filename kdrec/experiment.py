@@ -272,7 +272,8 @@ class Ranking:
             "columns": ", ".join((*self.stream.features, *self.stream.numeric)),
             "rows of the embedding table": f"{self.stream.vocabulary:,}",
             "student": f"{self.model.trunk}, embedding {self.model.embedding}, layers {list(self.model.layers)}",
-            "teacher": f"{self.teacher.scale:g} times as wide, labels refreshed: {self.teacher.refresh}",
+            "teacher": f"{self.teacher.members} of {self.teacher.scale:g} times the width, layers "
+            f"{list(self.plan.teacher.layers)}, labels refreshed: {self.teacher.refresh}",
             "weights": ", ".join(f"{weight:g}" for weight in self.distill.weights()),
             "students start": f"at event {self.scope.start * self.train.batch:,}",
             "counted": f"from event {self.scope.scored * self.train.interval * self.train.batch:,}",

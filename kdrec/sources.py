@@ -83,8 +83,8 @@ class Table(Order):
     unit: Literal["s", "ms", "us"]
     categories: tuple[str, ...]
     numbers: tuple[str, ...]
-    labels: dict[str, float]
-    values: dict[str, Annotated[float, Field(gt=0)]]
+    labels: dict[str, float] | None
+    values: dict[str, Annotated[float, Field(gt=0)]] | None
     delimiter: str = Field(min_length=1)
 
     def stream(self) -> "Columns":
@@ -97,8 +97,8 @@ class Table(Order):
             roles={"user": self.user, "item": self.item, "time": self.time},
             categories=self.categories,
             numbers=self.numbers,
-            labels=self.labels,
-            values=self.values,
+            labels=self.labels or {},
+            values=self.values or {},
             unit=self.unit,
             delimiter=self.delimiter,
             rules=Rules(self.sort, self.duplicates, self.gaps, self.buckets),
