@@ -19,8 +19,9 @@ _EXPORTS = {
     "Method": "distill",
 }
 _MODULES = (
-    "channel", "corpus", "data", "delta", "distill", "export", "io", "labels", "memory", "metrics", "models",
-    "optimiser", "search", "serving", "sharing", "simulator", "stream", "summary", "train",
+    "channel", "corpus", "data", "delta", "distill", "export", "io", "labels", "layout", "losses", "memory",
+    "metrics", "models", "optimiser", "plan", "search", "serving", "sharing", "simulator", "stream", "summary", "teach",
+    "train",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]

@@ -3,6 +3,7 @@
 Legend: n events of an interval, S teachers, K tasks.
 """
 
+import time as clock
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,12 +42,14 @@ class Heard(NamedTuple):
         present: `[T, S, B]` bool.
         offset: batches appended so far.
         note: `coverage`, share of the events with a label; `lag`, s from an event to its label, None without any.
+        spent: s of writing, s of reading, bytes that were read.
     """
 
     logits: np.ndarray
     present: np.ndarray
     offset: int
     note: dict[str, Any]
+    spent: tuple[float, float, int]
 
 
 class Channel:
@@ -58,15 +61,27 @@ class Channel:
         teachers: `[S]` names.
         gate: limits of a good version; None lets all pass.
         fault: one of `FAULTS`, put in on purpose.
+        real: for each task whether it is real.
+        fill: publish only what the store lacks.
         outage: `killed`: numbers of the first interval that the teacher misses and of the one at which it is back, and
             the time of the stream then.
     """
 
-    def __init__(self, store: Store, writer: str, teachers: Sequence[str], gate: Gate | None, fault: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: str,
+        teachers: Sequence[str],
+        gate: Gate | None,
+        fault: str,
+        *,
+        real: tuple[bool, ...] = (),
+        fill: bool = False,
+    ) -> None:
         if fault not in FAULTS:
             raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {fault!r}")
         self.store, self.writer, self.teachers = store, writer, tuple(teachers)
-        self.gate, self.fault = gate, fault
+        self.gate, self.fault, self.real, self.fill = gate, fault, real, fill
         self.outage: tuple[int, int, int] = (0, 0, 0)
 
     def check(self, offset: int, *, durable: bool) -> None:
@@ -86,10 +101,15 @@ class Channel:
                 "store back, or start over with run.resume=false and another labels.path"
             )
         taken = {v.teacher for v in self.store.versions()} & set(self.teachers)
-        if kept < 0 and offset == 0 and taken:
+        if self.fill and not taken:
+            names = ", ".join(sorted({v.teacher for v in self.store.versions()})) or "none"
+            raise InputError(
+                f"labels.teacher: nothing to fill in of teacher {self.teachers[0]!r}; the store has {names}"
+            )
+        if kept < 0 and offset == 0 and taken and not self.fill:
             raise InputError(
                 f"labels.teacher: another run has published teacher {min(taken)!r} in this store; give "
-                "labels.teacher=NAME or another labels.path"
+                "labels.teacher=NAME or another labels.path, or fill its gaps with labels.source=backfill"
             )
 
     def publish(self, index: int, found: Interval, offset: int) -> int:
@@ -126,9 +146,12 @@ class Channel:
             Rows(teacher, found.version, published, event, found.time, logits)
             for teacher, logits in zip(self.teachers, found.logits, strict=True)
         ]
-        self.store.append(self.writer, number, rows)
+        self.store.append(self.writer, number, rows, missing=self.fill)
         # Judged even where the rows were known: a process may have died between the two commits.
-        self.store.promote(self.writer, number, [judge(r, found.outcomes, len(event), self.gate) for r in rows])
+        told = [judge(r, found.outcomes, len(event), self.gate, self.real) for r in rows]
+        if self.fill:
+            told = [v._replace(events=self.store.count(v.teacher, v.version)) for v in told]
+        self.store.promote(self.writer, number, told)
         return number + 1
 
     def exchange(
@@ -152,10 +175,14 @@ class Channel:
         flat = np.asarray(logits).transpose(1, 0, 2, 3).reshape(shape[1], -1, shape[3])[:, :count]
         events, skip = np.asarray(outcomes).reshape(-1, shape[3])[:count], min(silent * shape[2], count)
         start = step * shape[2]
+        begin = clock.perf_counter()
         offset = self.publish(index, Interval(step, start + skip, time[skip:], events[skip:], flat[:, skip:]), offset)
+        written = clock.perf_counter()
         log = self.store.heads()[1]
         now = Pin(self.teachers, 0, LAST, self.store.heads()[0], log, int(time[-1]))
-        return self._heard(self.store.read(now, start, start + count), shape, time, offset)
+        found = self.store.read(now, start, start + count)
+        spent = (written - begin, clock.perf_counter() - written, found.bytes)
+        return self._heard(found, shape, time, offset, spent)
 
     def recall(self, start: int, shape: tuple[int, ...], time: np.ndarray, pinned: Pin) -> Heard:
         """Read what another run has published of an interval.
@@ -169,10 +196,14 @@ class Channel:
         Returns:
             What students hear.
         """
+        begin = clock.perf_counter()
         found = self.store.read(pinned, start, start + len(time))
-        return self._heard(found, (shape[0], len(self.teachers), *shape[1:]), time, 0)
+        spent = (0.0, clock.perf_counter() - begin, found.bytes)
+        return self._heard(found, (shape[0], len(self.teachers), *shape[1:]), time, 0, spent)
 
-    def _heard(self, found: Found, shape: tuple[int, ...], time: np.ndarray, offset: int) -> Heard:
+    def _heard(
+        self, found: Found, shape: tuple[int, ...], time: np.ndarray, offset: int, spent: tuple[float, float, int]
+    ) -> Heard:
         def batched(column: np.ndarray) -> np.ndarray:
             filled = np.zeros((shape[1], shape[0] * shape[2], *column.shape[2:]), column.dtype)
             filled[:, : len(time)] = column
@@ -180,7 +211,7 @@ class Channel:
 
         lag = (found.published - time[None])[found.present]
         note = {"coverage": float(found.present.mean()), "lag": float(lag.mean()) if lag.size else None}
-        return Heard(batched(found.logits), batched(found.present), offset, note)
+        return Heard(batched(found.logits), batched(found.present), offset, note, spent)
 
     def pinned(self, first: int, last: int | None, table: int | None, kept: int, log: int) -> Pin:
         """Pin what another run has published: what the state of this one says, else what there is now.

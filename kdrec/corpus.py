@@ -14,6 +14,7 @@ from kdrec.stream import Columns
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
 MINUTE = "hourmin"
+HALF_MINUTE = 30_000  # ms; the unit of watch time, in which Huber's loss turns linear
 _ONE_HOT = tuple(f"onehot_feat{i}" for i in range(12))
 _ACTIVITY = ("user_active_degree", "follow_user_num_range", "fans_user_num_range", "register_days_range")
 
@@ -29,7 +30,7 @@ def _stars(rating: np.ndarray, levels: Mapping[str, int]) -> dict[str, np.ndarra
 
 
 def movietweetings(folder: Path, unseen: str) -> Iterator[Block]:
-    """MovieTweetings: user, item, year, genres and first genre; tasks `rating >= 8` and `rating >= 9`."""
+    """MovieTweetings: user, item, year, genres and first genre; tasks `rating >= 8`, `rating >= 9`, real `rating`."""
     names: dict[str, Any] = {"delimiter": "::", "names": ("user", "item", "rating", "time")}
     movies = {}
     known = side(folder / "movies.dat.gz", "id", ("title", "genres"), delimiter="::", names=("id", "title", "genres"))
@@ -39,11 +40,12 @@ def movietweetings(folder: Path, unseen: str) -> Iterator[Block]:
     for block in io.read(folder / "ratings.dat.gz", kinds, **names):
         year, genres, genre = join(block["item"], movies, 3, unseen=unseen, what="ratings.dat.gz: movie")
         features = {"user": block["user"], "item": block["item"], "year": year, "genres": genres, "genre": genre}
-        yield Block(block["time"], features, {}, _stars(block["rating"], {"at least 8": 8, "at least 9": 9}))
+        labels = _stars(block["rating"], {"at least 8": 8, "at least 9": 9})
+        yield Block(block["time"], features, {}, labels, {"rating": block["rating"]})
 
 
 def movielens_100k(folder: Path, unseen: str) -> Iterator[Block]:
-    """MovieLens-100K as RecBole's atomic files; tasks `rating >= 4` and `rating >= 5`."""
+    """MovieLens-100K as RecBole's atomic files; tasks `rating >= 4`, `rating >= 5`, real `rating`."""
     tab = {"delimiter": "\t"}
     users = side(folder / "ml-100k.user.gz", "user_id:token", ("age:token", "gender:token", "occupation:token"), **tab)
     users = {key: (str(int(age) // 10 * 10), gender, job) for key, (age, gender, job) in users.items()}
@@ -56,11 +58,11 @@ def movielens_100k(folder: Path, unseen: str) -> Iterator[Block]:
         genres, decade, year = join(item, items, 3, unseen=unseen, what="ml-100k.inter.gz: item")
         features = {"user": user, "item": item, "age": age, "gender": gender, "occupation": occupation}
         features |= {"genres": genres, "decade": decade, "year": year}
-        yield Block(time, features, {}, _stars(rating, {"at least 4": 4, "at least 5": 5}))
+        yield Block(time, features, {}, _stars(rating, {"at least 4": 4, "at least 5": 5}), {"rating": rating})
 
 
 def movielens_1m(folder: Path, unseen: str) -> Iterator[Block]:
-    """MovieLens-1M, whole or a sample of its ratings; tasks `rating >= 4` and `rating >= 5`."""
+    """MovieLens-1M, whole or a sample of its ratings; tasks `rating >= 4`, `rating >= 5`, real `rating`."""
     colons: dict[str, Any] = {"delimiter": "::", "encoding": "latin1"}
     fields = ("user", "gender", "age", "occupation", "zip")
     users = side(_either(folder, "users.dat"), "user", fields[1:4], names=fields, **colons)
@@ -73,7 +75,8 @@ def movielens_1m(folder: Path, unseen: str) -> Iterator[Block]:
         columns = join(block["user"], users, 3, unseen=unseen, what="ratings.dat: user")
         columns += join(block["item"], items, 2, unseen=unseen, what="ratings.dat: movie")
         features |= dict(zip(("gender", "age", "occupation", "genres", "year"), columns, strict=True))
-        yield Block(block["time"], features, {}, _stars(block["rating"], {"at least 4": 4, "at least 5": 5}))
+        labels = _stars(block["rating"], {"at least 4": 4, "at least 5": 5})
+        yield Block(block["time"], features, {}, labels, {"rating": block["rating"]})
 
 
 def _either(folder: Path, name: str) -> Path:
@@ -82,14 +85,14 @@ def _either(folder: Path, name: str) -> Path:
 
 
 def kuairand(folder: Path, unseen: str) -> Iterator[Block]:
-    """KuaiRand, k-core sample: tasks `long_view` and `like` (explicit like against hate).
+    """KuaiRand, k-core sample: tasks `long view`, `like` (explicit like against hate); real: `watch`, half minutes.
 
     Durations are cut into 30 bins of equal width in their logarithm, from 1 s to 1000 s, which needs no statistic of
     the events to come; 0, which stands for an unknown one, is a bin of its own.
     """
     users = side(folder / "user_features_pure.csv.gz", "user_id", (*_ACTIVITY, *_ONE_HOT), "integer")
     kinds = {"user_id": "integer", "video_id": "integer", "time_ms": "integer", MINUTE: "integer"}
-    kinds |= {"duration_ms": "number", "long_view": "number", "label": "number"}
+    kinds |= {"duration_ms": "number", "long_view": "number", "label": "number", "play_time_ms": "number"}
     for block in io.read(folder / "processed_standard_kcore_15.tsv.gz", kinds, delimiter="\t"):
         seconds = block["duration_ms"] / 1000
         bins = np.clip(np.log10(np.maximum(seconds, 1)) * 10, 0, 29).astype(np.int64)
@@ -97,7 +100,8 @@ def kuairand(folder: Path, unseen: str) -> Iterator[Block]:
         features = {"user": block["user_id"], "item": block["video_id"]}
         features |= {"duration": np.where(seconds > 0, bins, -1), "hour": block[MINUTE] // 100}
         features |= dict(zip((*_ACTIVITY, *_ONE_HOT), columns, strict=True))
-        yield Block(block["time_ms"] // 1000, features, {}, {"long view": block["long_view"], "like": block["label"]})
+        labels = {"long view": block["long_view"], "like": block["label"]}
+        yield Block(block["time_ms"] // 1000, features, {}, labels, {"watch": block["play_time_ms"] / HALF_MINUTE})
 
 
 PUBLIC = {
@@ -112,7 +116,9 @@ PUBLIC = {
 }
 
 
-def public(name: str, path: str | None, unseen: str, rules: Rules, cache: str | None) -> Columns:
+def public(
+    name: str, path: str | None, unseen: str, rules: Rules, cache: str | None, *, values: bool = False
+) -> Columns:
     """Open a public stream.
 
     Args:
@@ -121,6 +127,7 @@ def public(name: str, path: str | None, unseen: str, rules: Rules, cache: str | 
         unseen: see `kdrec.data.join`.
         rules: what the stream must be like.
         cache: see `kdrec.data.prepare`.
+        values: its real task too.
 
     Returns:
         The stream.
@@ -137,7 +144,10 @@ def public(name: str, path: str | None, unseen: str, rules: Rules, cache: str | 
     source = [_either(folder, file) for file in files]
     if absent := [file for file in source if not file.exists()]:
         raise InputError(f"{folder}: {name} needs {absent[0].name} too; fetch it from where the data set came from")
-    return prepare(source, (name, unseen), recipe(folder, unseen), rules, cache)
+    blocks = recipe(folder, unseen)
+    if not values:
+        blocks = (block._replace(values={}) for block in blocks)
+    return prepare(source, (name, unseen, values), blocks, rules, cache)
 
 
 def table(
@@ -147,6 +157,7 @@ def table(
     categories: Sequence[str],
     numbers: Sequence[str],
     labels: Mapping[str, float],
+    values: Mapping[str, float],
     unit: str,
     delimiter: str,
     rules: Rules,
@@ -160,6 +171,7 @@ def table(
         categories: further columns whose values get rows of the embedding table.
         numbers: columns of numbers, taken as sign(x) log(1 + |x|).
         labels: a task for each column, positive from the given value on.
+        values: a real task for each column, in units of the given value.
         unit: of the time since 1970: `s`, `ms` or `us`.
         delimiter: of text.
         rules: what the stream must be like.
@@ -173,6 +185,11 @@ def table(
     """
     kinds = {roles["user"]: "text", roles["item"]: "text", roles["time"]: "number"}
     kinds |= dict.fromkeys(categories, "text") | dict.fromkeys(numbers, "number") | dict.fromkeys(labels, "number")
+    kinds |= dict.fromkeys(values, "number")
+    if both := set(labels) & set(values):
+        raise InputError(f"data.values: {min(both)!r} is in data.labels too; take it out of one of the two")
+    if not labels and not values:
+        raise InputError("data.labels: no task; name a column in data.labels or data.values")
     read = io.read(path, kinds, delimiter=delimiter)
 
     def blocks() -> Iterator[Block]:
@@ -180,7 +197,16 @@ def table(
             features = {"user": block[roles["user"]], "item": block[roles["item"]]}
             features |= {name: block[name] for name in categories}
             found = {name: np.where(np.isnan(block[name]), np.nan, block[name] >= y) for name, y in labels.items()}
-            yield Block(block[roles["time"]] / UNITS[unit], features, {name: block[name] for name in numbers}, found)
+            real = {name: block[name] / one for name, one in values.items()}
+            yield Block(block[roles["time"]] / UNITS[unit], features, {n: block[n] for n in numbers}, found, real)
 
-    recipe = (tuple(roles.items()), tuple(categories), tuple(numbers), tuple(labels.items()), unit, delimiter)
+    recipe = (
+        tuple(roles.items()),
+        tuple(categories),
+        tuple(numbers),
+        tuple(labels.items()),
+        tuple(values.items()),
+        unit,
+        delimiter,
+    )
     return prepare([path], recipe, blocks(), rules, cache)

@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from kdrec import io
 from kdrec.io import InputError
 from kdrec.stream import Columns, disorder
 
-VERSION = 1  # of the layout of the cache
+VERSION = 2  # of the layout of the cache
 
 
 class Block(NamedTuple):
@@ -28,12 +29,14 @@ class Block(NamedTuple):
         features: name to `[n]` values of any kind; the first two are the user and the item.
         numbers: name to `[n]`; a missing one counts as 0.
         labels: name to `[n]`, 0 or 1; NaN where missing.
+        values: name to `[n]`, labels of real tasks, which come after the binary ones; NaN where missing.
     """
 
     time: np.ndarray
     features: Mapping[str, np.ndarray]
     numbers: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
+    values: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Rules(NamedTuple):
@@ -97,7 +100,8 @@ def prepare(source: Sequence[Path], recipe: Any, blocks: Iterable[Block], rules:
             shutil.rmtree(making, ignore_errors=True)
     meta = json.loads((folder / "meta.json").read_text())
     features, numeric, tasks = (tuple(meta[key]) for key in ("features", "numeric", "tasks"))
-    return Columns(features, numeric, tasks, meta["vocabulary"], **io.map_columns(folder, meta["shapes"]))
+    real = tuple(meta["real"])
+    return Columns(features, numeric, tasks, real, meta["vocabulary"], **io.map_columns(folder, meta["shapes"]))
 
 
 def _install(making: Path, folder: Path) -> None:
@@ -135,14 +139,16 @@ def _encoded(
     rows: dict[str, _Rows] = {}
     done = 0
     for block in blocks:
-        for name, values in {"time": block.time, **block.labels}.items():
+        outcomes = {**block.labels, **block.values}
+        for name, values in {"time": block.time, **outcomes}.items():
             if not np.all(np.isfinite(values)):
                 row = done + int(np.flatnonzero(~np.isfinite(values))[0])
                 what = "time" if name == "time" else f"label {name!r}"
                 raise InputError(f"{source}: event {row} has no {what}; fill it in or leave the event out")
         for name in block.features:
             rows.setdefault(name, _Rows(name, free, buckets))
-        meta.update(features=list(block.features), numeric=list(block.numbers), tasks=list(block.labels))
+        meta.update(features=list(block.features), numeric=list(block.numbers), tasks=list(outcomes))
+        meta.update(real=[name in block.values for name in outcomes])
         ids = [np.fromiter(map(rows[n].__getitem__, v.tolist()), np.int32, len(v)) for n, v in block.features.items()]
         filled = [np.nan_to_num(v) for v in block.numbers.values()]
         numbers = [np.sign(v) * np.log1p(np.abs(v)) for v in filled]
@@ -151,7 +157,7 @@ def _encoded(
             "time": block.time.astype(np.int64),
             "ids": np.stack(ids, axis=1),
             "numbers": np.stack(numbers, axis=1).astype(np.float32) if numbers else np.zeros((count, 0), np.float32),
-            "labels": np.stack(list(block.labels.values()), axis=1).astype(np.float32),
+            "labels": np.stack(list(outcomes.values()), axis=1).astype(np.float32),
         }
         done += count
     meta["vocabulary"] = buckets or next(free)

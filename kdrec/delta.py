@@ -33,6 +33,7 @@ class Delta:
 
     def __init__(self, path: str | Path, tasks: Sequence[str], every: int = 50) -> None:
         self.path, self.tasks, self.every = Path(path).absolute(), tuple(tasks), every
+        self._pinned: tuple[tuple[int, int], Any, list[Version]] | None = None
         _check_folder(self.path)
         columns = [column(task) for task in self.tasks]
         if len(set(columns)) < len(columns):
@@ -130,7 +131,9 @@ class Delta:
                 quiet = deltalake.PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
                 try:
                     if missing:
-                        same = "kept.event_id = new.event_id AND kept.teacher_id = new.teacher_id"
+                        same = (
+                            "kept.event_id = new.event_id AND kept.teacher_id = new.teacher_id AND kept.day = new.day"
+                        )
                         merge = table.merge(rows, same, "new", "kept", commit_properties=stamp)
                         merge.when_not_matched_insert_all().execute()
                     else:
@@ -155,13 +158,14 @@ class Delta:
 
     def read(self, pin: Pin, start: int, stop: int) -> Found:
         """See `kdrec.labels.Store`."""
+        import pyarrow.compute as pc
         import pyarrow.dataset as ds
 
-        allowed = good(self.versions(pin.log), pin)
+        dataset, known = self._at(pin)
+        allowed = good(known, pin)
         event, teacher, versions = ds.field("event_id"), ds.field("teacher_id"), ds.field("teacher_version")
         wanted = (event >= start) & (event < stop) & teacher.isin(pin.teachers)
         wanted &= (versions >= pin.first) & (versions <= pin.last)
-        dataset = self._table("labels", pin.table).to_pyarrow_dataset()
         have = [column(task) for task in self.tasks if column(task) in dataset.schema.names]
         found = dataset.to_table([*KEYS[:5], *have], filter=wanted)
         keys = [found[name].to_numpy() for name in ("event_id", "teacher_version", "label_ts")]
@@ -169,9 +173,19 @@ class Delta:
         for task, name in enumerate(self.tasks):
             if column(name) in have:
                 logits[:, task] = found[column(name)].to_numpy()
-        who = found["teacher_id"].to_numpy(zero_copy_only=False)
-        rows = [tuple(each[who == teacher] for each in (*keys, logits)) for teacher in pin.teachers]
-        return align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        rows = [(*keys, logits)]
+        if len(pin.teachers) > 1:
+            own = [pc.equal(found["teacher_id"], name).to_numpy() for name in pin.teachers]
+            rows = [tuple(each[mine] for each in rows[0]) for mine in own]
+        taken = align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        return taken._replace(bytes=found.nbytes)
+
+    def _at(self, pin: Pin) -> tuple[Any, list[Version]]:
+        """The table of labels and what is known of versions as they were; of the last pin they are at hand."""
+        if self._pinned is None or self._pinned[0] != (pin.table, pin.log):
+            known = self.versions(pin.log)
+            self._pinned = ((pin.table, pin.log), self._table("labels", pin.table).to_pyarrow_dataset(), known)
+        return self._pinned[1:]
 
     def versions(self, log: int | None = None) -> list[Version]:
         """See `kdrec.labels.Store`."""
@@ -199,6 +213,13 @@ class Delta:
 
         files = pa.table(self._table("labels").get_add_actions(flatten=True))
         return tuple(sum(files[name].to_pylist()) for name in ("num_records", "size_bytes"))  # type: ignore[return-value]
+
+    def count(self, teacher: str, version: int) -> int:
+        """See `kdrec.labels.Store`."""
+        import pyarrow.dataset as ds
+
+        wanted = (ds.field("teacher_id") == teacher) & (ds.field("teacher_version") == version)
+        return self._table("labels").to_pyarrow_dataset().count_rows(filter=wanted)
 
     def tidy(self, retention: float | None = None) -> int:
         """Rewrite many small files into few, and remove those that no version younger than `retention` hours needs.

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from kdrec.metrics import log_loss
+from kdrec.losses import Real, huber, log_loss
+from kdrec.losses import loss as loss_of
 from kdrec.models import Heads, Output, Params, Spec, width
 
 METHODS = ("none", "direct", "affine", "auxiliary", "pairwise", "listwise", "hidden")
@@ -24,15 +25,19 @@ class Method(NamedTuple):
 
     Attributes:
         name: one of `METHODS`.
-        tasks: for each task, whether it is distilled.
+        tasks: for each task what w is multiplied by; 0 is not distilled.
         space: `probability` (cross entropy with soft labels) or `logit` (squared error) of direct, affine, auxiliary.
         lists: `sigmoid` keeps probabilities, `softmax` does not, in `listwise`.
+        form: `mixed` takes (1 - w) of the outcome's term in direct and affine, `added` all of it.
+        real: for each task whether it is real, () where none is.
     """
 
     name: str
-    tasks: tuple[bool, ...]
+    tasks: tuple[float, ...]
     space: str
     lists: str
+    form: str = "mixed"
+    real: Real = ()
 
 
 class Labels(NamedTuple):
@@ -73,7 +78,9 @@ def init(key: jax.Array, method: Method, student: Spec, teacher: Spec) -> Params
     if method.name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method.name!r}")
     if len(method.tasks) != student.tasks:
-        raise ValueError(f"tasks must say yes or no for each of {student.tasks}, got {len(method.tasks)}")
+        raise ValueError(f"tasks must give a weight for each of {student.tasks}, got {len(method.tasks)}")
+    if method.name == "listwise" and any(w and yes for w, yes in zip(method.tasks, method.real, strict=False)):
+        raise ValueError("listwise takes lists of probabilities, which a real task has not; give it a weight of 0")
     match method.name:
         case "auxiliary":
             return {"heads": nnx.to_pure_dict(nnx.state(Heads(key, student.tasks, width(student))))}
@@ -99,7 +106,8 @@ def loss(method: Method, extra: Params, output: Output, labels: Labels, weight: 
         listwise   l(f, y) + w ListNet: cross entropy of two normalised lists of one request
         hidden     l(f, y) + w |h P - h_teacher|^2 / J
 
-    with the terms of w over distilled tasks and published labels alone.
+    with the terms of w over distilled tasks and published labels alone, w times the task's own weight. `added` direct
+    and affine keep all of l(f, y). In a real task f, q and g are values, and both l and d the Huber loss.
 
     Args:
         method: static.
@@ -117,10 +125,11 @@ def loss(method: Method, extra: Params, output: Output, labels: Labels, weight: 
     count = jnp.maximum(labels.valid.sum(), 1)
     chosen = jnp.asarray(method.tasks, output.logits.dtype)
     taught = labels.published[:, None] * chosen[None]  # [B, K]
-    hard = log_loss(output.logits, labels.hard)
+    hard = loss_of(output.logits, labels.hard, method.real)
     if method.name in ("direct", "affine"):
         f = output.logits if method.name == "direct" else _affine(extra, output.logits)
-        mixed = (1 - weight * taught) * hard + weight * taught * distance(method.space, f, labels.soft)
+        left = 1 - weight * taught if method.form == "mixed" else 1
+        mixed = left * hard + weight * taught * distance(method.space, f, labels.soft, method.real)
         return (mixed * labels.valid[:, None]).sum() / count
     main = (hard * labels.valid[:, None]).sum() / count
     if method.name == "none":
@@ -134,13 +143,20 @@ def _affine(extra: Params, logits: jax.Array) -> jax.Array:
     return logits * slope[None] + shift[None]
 
 
-def distance(space: str, logits: jax.Array, soft: jax.Array) -> jax.Array:
+def softened(method: Method, values: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Teacher logits `[..., K]` over the temperature; values of real tasks as they are."""
+    soft = values / temperature
+    return jnp.where(jnp.asarray(method.real), values, soft) if any(method.real) else soft
+
+
+def distance(space: str, logits: jax.Array, soft: jax.Array, real: Real = ()) -> jax.Array:
     """Distance of student logits from teacher logits, elementwise.
 
     Args:
         space: `probability`: log loss against s(q); `logit`: (f - q)^2 / 2.
-        logits: f, any shape.
+        logits: f, `[..., K]`.
         soft: q, the same shape.
+        real: for each task whether it is real: Huber loss of f - q there, in either space.
 
     Returns:
         The same shape.
@@ -148,27 +164,33 @@ def distance(space: str, logits: jax.Array, soft: jax.Array) -> jax.Array:
     Raises:
         ValueError: there is no such space.
     """
-    if space == "probability":
-        return log_loss(logits, jax.nn.sigmoid(soft))
-    if space == "logit":
-        return (logits - soft) ** 2 / 2
+    if space in ("probability", "logit"):
+        squared = space == "logit"
+        each = (logits - soft) ** 2 / 2 if squared else log_loss(logits, jax.nn.sigmoid(soft))
+        return jnp.where(jnp.asarray(real), huber(logits - soft), each) if any(real) else each
     raise ValueError(f"space must be probability or logit, got {space!r}")
 
 
 def _term(method: Method, extra: Params, output: Output, labels: Labels, taught: jax.Array) -> jax.Array:
-    """The teacher's term summed over the batch; `taught` `[B, K]` masks it."""
+    """The teacher's term summed over the batch; `taught` `[B, K]` weighs it."""
     match method.name:
         case "auxiliary":
             g = auxiliary_logits(extra, output)
-            return (distance(method.space, g, labels.soft) * taught).sum()
+            return (distance(method.space, g, labels.soft, method.real) * taught).sum()
         case "pairwise":
-            return pairwise(output.logits, labels.soft, taught, labels.request)
+            each = pairwise(output.logits, labels.soft, _mask(taught), labels.request)
+            return (each * jnp.asarray(method.tasks, each.dtype)).sum()
         case "listwise":
-            return listwise(output.logits, labels.soft, taught, labels.request, method.lists)
+            each = listwise(output.logits, labels.soft, _mask(taught), labels.request, method.lists)
+            return (each * jnp.asarray(method.tasks, each.dtype)).sum()
         case _:
             projected = output.hidden.mean(1) @ extra["projection"]
             squared = ((projected - labels.hidden) ** 2).mean(-1)
             return (squared * labels.published * labels.valid).sum()
+
+
+def _mask(taught: jax.Array) -> jax.Array:
+    return (taught > 0).astype(taught.dtype)
 
 
 def auxiliary_logits(extra: Params, output: Output) -> jax.Array:
@@ -180,7 +202,7 @@ def auxiliary_logits(extra: Params, output: Output) -> jax.Array:
 
 
 def pairwise(logits: jax.Array, soft: jax.Array, taught: jax.Array, request: jax.Array) -> jax.Array:
-    """RankNet of the teacher's order inside each request, each event's pairs averaged, summed over events and tasks.
+    """RankNet of the teacher's order inside each request, each event's pairs averaged, summed over events.
 
     Args:
         logits: `[B, K]` f.
@@ -189,17 +211,17 @@ def pairwise(logits: jax.Array, soft: jax.Array, taught: jax.Array, request: jax
         request: `[B]`.
 
     Returns:
-        `[]`; 0 where no request shows two events.
+        `[K]`; 0 where no request shows two events.
     """
     same = ((request[:, None] == request[None]) & ~jnp.eye(len(request), dtype=bool)).astype(logits.dtype)
     pair = taught[:, None] * taught[None] * same[..., None]  # [B, B, K]
     f, q = (x[:, None] - x[None] for x in (logits, soft))
     per_event = (log_loss(f, jax.nn.sigmoid(q)) * pair).sum(1) / jnp.maximum(pair.sum(1), 1)
-    return per_event.sum()
+    return per_event.sum(0)
 
 
 def listwise(logits: jax.Array, soft: jax.Array, taught: jax.Array, request: jax.Array, lists: str) -> jax.Array:
-    """Cross entropy of the student's list against the teacher's inside each request, summed over requests and tasks.
+    """Cross entropy of the student's list against the teacher's inside each request, summed over requests.
 
     A list is s(x_i) / sum_j s(x_j) over the request with `sigmoid`, whose minimum is compatible with calibrated
     probabilities, and a softmax with `softmax`, whose minimum leaves the level of the logits open.
@@ -212,7 +234,7 @@ def listwise(logits: jax.Array, soft: jax.Array, taught: jax.Array, request: jax
         lists: `sigmoid` or `softmax`.
 
     Returns:
-        `[]`.
+        `[K]`.
 
     Raises:
         ValueError: there is no such form of list.
@@ -231,7 +253,7 @@ def listwise(logits: jax.Array, soft: jax.Array, taught: jax.Array, request: jax
 
     several = ((same @ taught) > 1.5).astype(logits.dtype)  # a list of one says nothing
     shares = jnp.exp(normalised(soft)) * taught * several
-    return -(shares * normalised(logits)).sum()
+    return -(shares * normalised(logits)).sum(0)
 
 
 def served(params: dict[str, Any]) -> Params:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdrec.io import InputError
 
+Real = tuple[bool, ...]
 LAST = 2**62  # no upper end of a range of versions
 STATUSES = ("candidate", "good", "bad")
 
@@ -88,12 +89,14 @@ class Found(NamedTuple):
         present: `[S, n]` bool.
         version: `[S, n]` int64; -1 where there is none.
         published: `[S, n]` int64, s since 1970; 0 where there is none.
+        bytes: of the rows that were read for it.
     """
 
     logits: np.ndarray
     present: np.ndarray
     version: np.ndarray
     published: np.ndarray
+    bytes: int = 0
 
 
 class Gate(NamedTuple):
@@ -145,6 +148,9 @@ class Store(Protocol):
 
     def size(self) -> tuple[int, int]:
         """Rows and bytes of the table of labels."""
+
+    def count(self, teacher: str, version: int) -> int:
+        """Rows of a version of a teacher."""
 
     def tidy(self, retention: float | None = None) -> int:
         """Make later reads cheap; files that no version younger than `retention` hours needs go."""
@@ -238,14 +244,16 @@ def align(
     return found
 
 
-def judge(rows: Rows, outcomes: np.ndarray, expected: int, gate: Gate | None) -> Version:
+def judge(rows: Rows, outcomes: np.ndarray, expected: int, gate: Gate | None, real: Real = ()) -> Version:
     """Judge a version by the outcomes of the events that it labelled, which it had not seen.
 
     Args:
         rows: its labels.
-        outcomes: `[n, K]`, 0 or 1.
+        outcomes: `[n, K]`, 0 or 1; values of real tasks.
         expected: number of events that it should have labelled.
         gate: limits; None lets every version pass.
+        real: for each task whether it is real: Huber loss over that of always saying the mean takes the place of
+            normalised entropy there.
 
     Returns:
         The version, good or bad.
@@ -253,9 +261,12 @@ def judge(rows: Rows, outcomes: np.ndarray, expected: int, gate: Gate | None) ->
     from kdrec.metrics import entropy  # here, so that a process that only reads and writes labels needs no jax
 
     f, y = rows.logits.astype(np.float64), outcomes.astype(np.float64)
+    which = np.asarray(real or (False,) * f.shape[1], bool)
     with np.errstate(all="ignore"):
-        ne = (np.logaddexp(0, f) - f * y).mean(0) / entropy(y.mean(0))
-        calibration = (1 / (1 + np.exp(-f))).mean(0) / y.mean(0)
+        base = y.mean(0)
+        loss = np.where(which, _huber(f - y), np.logaddexp(0, f) - f * y).mean(0)
+        ne = loss / np.where(which, _huber(base - y).mean(0), entropy(base))
+        calibration = np.where(which, f, 1 / (1 + np.exp(-f))).mean(0) / base
     coverage = len(f) / max(expected, 1)
     if not np.isfinite(f).all():
         reason = "logits that are not finite"
@@ -264,6 +275,11 @@ def judge(rows: Rows, outcomes: np.ndarray, expected: int, gate: Gate | None) ->
     status = "bad" if reason else "good"
     numbers = (tuple(map(float, ne)), tuple(map(float, calibration)), float(coverage))
     return Version(rows.teacher, rows.version, status, len(f), *numbers, reason)
+
+
+def _huber(error: np.ndarray) -> np.ndarray:
+    size = np.abs(error)
+    return np.where(size <= 1, size**2 / 2, size - 0.5)
 
 
 def _beyond(ne: np.ndarray, calibration: np.ndarray, coverage: float, gate: Gate) -> str:

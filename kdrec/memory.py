@@ -42,7 +42,8 @@ class Memory:
             for e in own:
                 parts.append((e.event, np.full(len(e.event), e.version), np.full(len(e.event), e.published), e.logits))
             rows.append(tuple(np.concatenate(each) for each in zip(*parts, strict=True)))
-        return align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        found = align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
+        return found._replace(bytes=sum(column.nbytes for each in rows for column in each))
 
     def versions(self, log: int | None = None) -> list[Version]:
         """See `Store`."""
@@ -69,6 +70,11 @@ class Memory:
         """See `Store`."""
         kept = [each for batch in self._batches for each in batch]
         return sum(len(r.event) for r in kept), sum(r.event.nbytes + r.time.nbytes + r.logits.nbytes for r in kept)
+
+    def count(self, teacher: str, version: int) -> int:
+        """See `Store`."""
+        kept = [each for batch in self._batches for each in batch]
+        return sum(len(r.event) for r in kept if (r.teacher, r.version) == (teacher, version))
 
     def tidy(self, retention: float | None = None) -> int:  # noqa: ARG002
         """See `Store`; there is nothing to do."""

@@ -11,101 +11,11 @@ if TYPE_CHECKING:
     from kdrec.distill import Method
     from kdrec.labels import Store
     from kdrec.models import Spec
-    from kdrec.simulator import Simulator
-    from kdrec.stream import Columns, Stream
+    from kdrec.stream import Stream
 
 STRICT = ConfigDict(extra="forbid")
 SHARDS = 64  # a table that is split by rows has a multiple of this many, so that usual numbers of devices divide it
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Simulated:
-    """A drifting stream with known truth; see `kdrec.simulator.Simulator`."""
-
-    events: int = Field(gt=0)
-    users: int = Field(gt=1)
-    items: int = Field(gt=0)
-    birth: int = Field(gt=0)
-    half_life: float = Field(gt=0)
-    turn: float = Field(gt=0)
-    dimension: int = Field(gt=0)
-    strength: float = Field(ge=0)
-    request: Literal[1, 2, 4, 8, 16, 32, 64]
-    daily: int = Field(gt=0)
-    seed: int = Field(ge=0)
-    segment: str
-    group: str
-
-    def stream(self) -> "Simulator":
-        """The stream."""
-        from kdrec.simulator import Simulator
-
-        outside = ("segment", "group")
-        values = {name: value for name, value in vars(self).items() if name not in outside and name[0] != "_"}
-        return Simulator(**values)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Order:
-    """What a stream must be like, and where it is kept once prepared."""
-
-    sort: bool
-    duplicates: Literal["refuse", "keep"]
-    gaps: Literal["refuse", "keep"]
-    buckets: int | None = Field(gt=0)
-    cache: str | None
-    segment: str
-    group: str
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Public(Order):
-    """A public stream that the user has on disk."""
-
-    name: Literal["movietweetings", "movielens_100k", "movielens_1m", "kuairand"]
-    path: str | None
-    unseen: Literal["refuse", "unknown"]
-
-    def stream(self) -> "Columns":
-        """The stream, prepared on first use."""
-        from kdrec.corpus import public
-        from kdrec.data import Rules
-
-        rules = Rules(self.sort, self.duplicates, self.gaps, self.buckets)
-        return public(self.name, self.path, self.unseen, rules, self.cache)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Table(Order):
-    """A table of the user: which column plays which part."""
-
-    path: str
-    user: str
-    item: str
-    time: str
-    unit: Literal["s", "ms", "us"]
-    categories: tuple[str, ...]
-    numbers: tuple[str, ...]
-    labels: dict[str, float] = Field(min_length=1)
-    delimiter: str = Field(min_length=1)
-
-    def stream(self) -> "Columns":
-        """The stream, prepared on first use."""
-        from kdrec.corpus import table
-        from kdrec.data import Rules
-
-        return table(
-            Path(self.path).expanduser(),
-            roles={"user": self.user, "item": self.item, "time": self.time},
-            categories=self.categories,
-            numbers=self.numbers,
-            labels=self.labels,
-            unit=self.unit,
-            delimiter=self.delimiter,
-            rules=Rules(self.sort, self.duplicates, self.gaps, self.buckets),
-            cache=self.cache,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -118,13 +28,30 @@ class Model:
     crosses: int = Field(ge=0)
     experts: int = Field(ge=0)
     shard: bool
+    without: tuple[str, ...]
+
+    def columns(self, features: tuple[str, ...]) -> tuple[int, ...]:
+        """Numbers of the columns that the student sees.
+
+        Raises:
+            InputError: the stream has no such column, or none is left.
+        """
+        from kdrec.io import InputError
+
+        for name in self.without:
+            if name not in features:
+                raise InputError(f"model.without: no column {name!r}; the stream has {', '.join(features)}")
+        left = tuple(number for number, name in enumerate(features) if name not in self.without)
+        if not left:
+            raise InputError("model.without: no column is left for the student; take one off the list")
+        return left
 
     def spec(self, stream: "Stream") -> "Spec":
-        """The shape for a stream."""
+        """The shape of the student for a stream."""
         from kdrec.models import Spec
 
         rows = -(-stream.vocabulary // SHARDS) * SHARDS if self.shard else stream.vocabulary
-        sizes = (rows, len(stream.features), len(stream.numeric), len(stream.tasks))
+        sizes = (rows, len(self.columns(stream.features)), len(stream.numeric), len(stream.tasks))
         return Spec(self.trunk, *sizes, self.embedding, self.layers, self.crosses, self.experts)
 
 
@@ -133,6 +60,9 @@ class Teacher:
     """The teacher: how large, how fresh its labels, and what is wrong with them on purpose."""
 
     scale: float = Field(gt=0)
+    layers: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(min_length=1)
+    members: int = Field(gt=0)
+    passes: int = Field(gt=0)
     rate: float = Field(gt=0)
     refresh: Annotated[int, Field(gt=0)] | Literal["never"]
     warmup: Fraction
@@ -147,7 +77,8 @@ class Distill:
 
     method: Literal["none", "direct", "affine", "auxiliary", "pairwise", "listwise", "hidden"]
     weight: float | tuple[float, ...]
-    tasks: tuple[str, ...] | None
+    form: Literal["mixed", "added"]
+    tasks: tuple[str, ...] | dict[str, Annotated[float, Field(ge=0)]] | None
     temperature: float = Field(gt=0)
     space: Literal["probability", "logit"]
     lists: Literal["sigmoid", "softmax"]
@@ -158,11 +89,11 @@ class Distill:
             return (0.0,)
         return (0.0, *(self.weight if isinstance(self.weight, tuple) else (self.weight,)))
 
-    def static(self, tasks: tuple[str, ...]) -> "Method":
-        """What is static of it, for the tasks of a stream.
+    def static(self, tasks: tuple[str, ...], real: tuple[bool, ...]) -> "Method":
+        """What is static of it, for the tasks of a stream and whether each is real.
 
         Raises:
-            InputError: the stream has no such task.
+            InputError: the stream has no such task, or the method cannot teach it.
         """
         from kdrec.distill import Method
         from kdrec.io import InputError
@@ -170,8 +101,19 @@ class Distill:
         for name in self.tasks or ():
             if name not in tasks:
                 raise InputError(f"distill.tasks: no task {name!r}; the stream has {', '.join(tasks)}")
-        chosen = tuple(self.tasks is None or name in self.tasks for name in tasks)
-        return Method(self.method, chosen, self.space, self.lists)
+        given = dict.fromkeys(tasks if self.tasks is None else self.tasks, 1.0)
+        given |= self.tasks if isinstance(self.tasks, dict) else {}
+        chosen = tuple(given.get(name, 0.0) for name in tasks)
+        most = max(self.weights()) * max(chosen, default=0)
+        if self.method in ("direct", "affine") and self.form == "mixed" and most > 1:
+            raise InputError(f"distill.weight: a mixed term takes at most 1, got {most:g}; or give distill.form=added")
+        wrong = [name for name, yes, weight in zip(tasks, real, chosen, strict=True) if yes and weight]
+        if self.method == "listwise" and wrong:
+            others = ", ".join(name for name, yes in zip(tasks, real, strict=True) if not yes) or "none"
+            raise InputError(
+                f"distill=listwise: task {wrong[0]!r} has values and no probabilities; give distill.tasks, of {others}"
+            )
+        return Method(self.method, chosen, self.space, self.lists, self.form, real)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -195,7 +137,7 @@ class Labels:
 
     kind: Literal["memory", "delta"]
     path: str | None
-    source: Literal["teacher", "stored"]
+    source: Literal["teacher", "backfill", "stored"]
     teacher: str = Field(min_length=1)
     first: int = Field(ge=0)
     last: int | None = Field(ge=0)
@@ -222,18 +164,20 @@ class Labels:
         path = folder if self.path is None else Path(self.path).expanduser()
         if path is None:
             raise InputError("labels.path: required; give the folder of the store, or labels=memory")
-        if self.source == "stored" and not path.is_dir():
+        if self.source != "teacher" and not path.is_dir():
             raise InputError(f"labels.path: no store at {path}; give the folder that another run has written")
         return Delta(path, tasks, self.checkpoint)
 
-    def channel(self, tasks: tuple[str, ...], seeds: int, run: str, folder: Path | None) -> "Channel":
+    def channel(self, stream: "Stream", seeds: int, run: str, folder: Path | None) -> "Channel":
         """The road of labels through the store; `run` tells the writers of different runs apart."""
         from kdrec.channel import Channel
         from kdrec.labels import Gate
 
         gate = Gate(self.gate.ne, self.gate.calibration, self.gate.coverage) if self.gate.active else None
         names = [f"{self.teacher}-{seed}" for seed in range(seeds)]
-        return Channel(self.open(tasks, folder), f"{self.teacher}-{run}", names, gate, self.fault)
+        store, fill = self.open(stream.tasks, folder), self.source == "backfill"
+        writer = f"{self.teacher}-{run}" + "-backfill" * fill
+        return Channel(store, writer, names, gate, self.fault, real=tuple(stream.real), fill=fill)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -245,6 +189,7 @@ class Grid:
     points: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     prune: bool
     budget: float | None = Field(gt=0)
+    seconds: float | None = Field(gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -266,5 +211,6 @@ class Training:
     seeds: int = Field(gt=0)
     segments: int = Field(gt=0)
     bins: int = Field(gt=1)
+    value: dict[str, float] | None
     export: bool
     limit: int | None = Field(gt=0)

@@ -13,18 +13,22 @@ import numpy as np
 
 GREY, ORANGE, BLUES = "0.45", "tab:orange", ("tab:blue", "tab:green", "tab:purple", "tab:red", "tab:brown")
 EXPLAINED = {
-    "change": "log loss against the student without a teacher, %",
+    "change": "loss against the student without a teacher, %",
     "change_error": "its standard error over seeds",
     "log_loss": "log loss, nats",
-    "ne": "normalised entropy; 1 is as good as the base rate",
+    "ne": "normalised entropy; 1 is as good as the base rate, of values as the mean",
     "ne_recalibrated": "the same after the best shift of the logits",
     "auc": "area under the ROC curve",
+    "group_auc": "the same inside each segment, averaged with their events",
+    "huber": "Huber loss of values, in units of the task",
+    "mae": "mean absolute error of values",
+    "xauc": "share of pairs of events whose values are predicted in the right order",
     "calibration": "mean probability over mean label",
     "identity": "calibration of a calibrated optimum of this method",
     "leak": "calibration minus that of the student without a teacher",
     "segment_leak": "the largest leak of a segment",
     "transfer": "gain of the student over that of the teacher",
-    "teacher/change": "log loss of the labels against the student without a teacher, %",
+    "teacher/change": "loss of the labels against the student without a teacher, %",
     "teacher/calibration": "calibration of the labels",
 }
 
@@ -171,7 +175,7 @@ def _page(
         if any(value is not None for value in values):
             cells = "".join(f"<td>{'–' if value is None else f'{value:.5g}'}</td>" for value in values)
             lines.append(f"<tr><th>{html.escape(name)}</th>{cells}<td class=why>{html.escape(meaning)}</td></tr>")
-    costs = [(name, value) for name, value in row.items() if name.startswith(("cost/", "labels/"))]
+    costs = [(name, value) for name, value in row.items() if name.startswith(("ltv_proxy", "cost/", "labels/"))]
     facts = [*settings.items(), *((name, f"{value:,.4g}") for name, value in costs)]
     listed = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts

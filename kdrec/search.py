@@ -3,6 +3,7 @@
 Candidates of one shape train together. Legend: C candidates, I intervals, P screening points, K tasks.
 """
 
+import time as clock
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdrec import models
-from kdrec import train as online
+from kdrec import models, teach
 from kdrec.distill import Method
 from kdrec.options import Distill, Grid, Model, Teacher, Training
+from kdrec.plan import Plan
 from kdrec.stream import Batches, Stream, batches, steps
 
 
@@ -27,13 +28,16 @@ class State(NamedTuple):
         key: of the run.
         teachers: one for each shape, its leading axis the rates and seeds.
         loss: `[C, I]` mean log loss over tasks and seeds of each interval; NaN where a candidate was not trained.
+        seconds: `[C, 2]` that candidates took so far and in their last interval; those of one shape train together
+            and share their time.
         alive: `[C]` 1 for candidates that train on.
     """
 
     step: np.ndarray
     key: jax.Array
-    teachers: dict[str, online.Teacher]
+    teachers: dict[str, teach.Teacher]
     loss: np.ndarray
+    seconds: np.ndarray
     alive: np.ndarray
 
 
@@ -79,10 +83,10 @@ class Search:
         each = [models.multiplications(self._plan(scale).teacher) for scale, _ in self.candidates]
         return 6e-9 * events * np.asarray(each, np.float64)
 
-    def _plan(self, scale: float) -> online.Plan:
+    def _plan(self, scale: float) -> Plan:
         shape = self.model.spec(self.stream).scaled(scale)
-        method = Method("none", (True,) * shape.tasks, "", "")
-        return online.alone(online.Plan(shape, shape, method, 0, self.train.segments, 0, self.train.bins))
+        method = Method("none", (1.0,) * shape.tasks, "", "", real=self.stream.real)
+        return teach.alone(Plan(shape, shape, method, 0, self.train.segments, 0, self.train.bins, ()))
 
     def length(self) -> int:
         """Number of intervals."""
@@ -93,10 +97,11 @@ class Search:
         rates, seeds = len(self.grid.rates), self.train.seeds
         teachers = {}
         for scale in self.grid.scales:
-            one = online.init_teachers(key, self._plan(scale), seeds)
+            one = teach.init_teachers(key, self._plan(scale), seeds)
             teachers[f"{scale:g}"] = jax.tree.map(lambda x: jnp.tile(x, (rates, *[1] * (x.ndim - 1))), one)
         count = len(self.candidates)
-        return State(np.zeros((), np.int64), key, teachers, np.full((count, self.length()), np.nan), np.ones(count))
+        loss = np.full((count, self.length()), np.nan)
+        return State(np.zeros((), np.int64), key, teachers, loss, np.zeros((count, 2)), np.ones(count))
 
     def run(self, state: State, *, place: Any = lambda x, axis=0: x) -> Iterator[tuple[State, dict[str, Any]]]:  # noqa: ARG005
         """Interval after interval from `state.step` on."""
@@ -105,28 +110,33 @@ class Search:
             found, time = batches(self.stream, index * options.interval, options.interval, options.batch, self._events)
             columns = (found.ids, *(column.astype(number) for column in found[1:]))
             placed = Batches(*(place(column, axis=1) for column in columns))
-            teachers, loss = dict(state.teachers), state.loss.copy()
+            teachers, loss, seconds = dict(state.teachers), state.loss.copy(), state.seconds.copy()
             for group, scale in enumerate(self.grid.scales):
                 rows = slice(group * len(self.grid.rates), (group + 1) * len(self.grid.rates))
                 if state.alive[rows].any():
-                    name = f"{scale:g}"
+                    name, begin = f"{scale:g}", clock.perf_counter()
                     teachers[name], told = self._interval(scale, teachers[name], placed, index, state.alive[rows])
                     loss[rows, index] = np.where(state.alive[rows] > 0, told, np.nan)
-            alive = self._screen(index + 1, loss, state.alive)
-            state = State(np.asarray(index + 1), state.key, teachers, loss, alive)
+                    seconds[rows, 1] = (clock.perf_counter() - begin) / state.alive[rows].sum() * state.alive[rows]
+                    seconds[rows, 0] += seconds[rows, 1]
+            alive = self._screen(index + 1, loss, seconds, state.alive)
+            state = State(np.asarray(index + 1), state.key, teachers, loss, seconds, alive)
             events = index * options.interval * options.batch + len(time)
-            yield state, {"events": events, **self._row(index + 1, loss, alive)}
+            yield (
+                state,
+                {"events": events, "cost/seconds": float(seconds[:, 0].sum()), **self._row(index + 1, loss, alive)},
+            )
 
     def _interval(
-        self, scale: float, teacher: online.Teacher, found: Batches, index: int, alive: np.ndarray
-    ) -> tuple[online.Teacher, np.ndarray]:
+        self, scale: float, teacher: teach.Teacher, found: Batches, index: int, alive: np.ndarray
+    ) -> tuple[teach.Teacher, np.ndarray]:
         """Train the candidates of one shape that are alive; `[rates]` mean log loss."""
         seeds, number = self.train.seeds, jnp.zeros(()).dtype
         rows = np.flatnonzero(np.repeat(alive > 0, seeds))
         whole = len(rows) == len(alive) * seeds
         some = teacher if whole else jax.tree.map(lambda x: x[rows], teacher)
         rates = np.repeat(np.asarray(self.grid.rates), seeds)[rows]
-        knobs = online.Knobs(
+        knobs = teach.Knobs(
             rate=jnp.asarray(rates, number),
             refresh=jnp.asarray(1, jnp.int32),
             start=jnp.asarray(0, jnp.int32),
@@ -136,20 +146,20 @@ class Search:
         base = index * self.train.interval
         last = min(self.train.interval, steps(self._events, self.train.batch) - base)
         span = (jnp.asarray(base, jnp.int32), jnp.asarray(last, jnp.int32))
-        some, _, sums = online.publish(self._plan(scale), knobs, some, found, *span)
+        some, _, sums = teach.publish(self._plan(scale), knobs, some, found, *span)
         told = np.full(len(alive) * seeds, np.nan)
         told[rows] = (np.asarray(sums.loss, np.float64) / np.asarray(sums.events, np.float64)[:, None]).mean(1)
         back = some if whole else jax.tree.map(lambda old, new: old.at[rows].set(new), teacher, some)
         return back, told.reshape(-1, seeds).mean(1)
 
-    def _screen(self, done: int, loss: np.ndarray, alive: np.ndarray) -> np.ndarray:
-        """Candidates that go on: all, unless a screening point is reached or the budget would be passed."""
+    def _screen(self, done: int, loss: np.ndarray, seconds: np.ndarray, alive: np.ndarray) -> np.ndarray:
+        """Candidates that go on: all, unless a screening point is reached; then what both budgets can carry."""
         if not self.grid.prune or done not in self.points or done == self.length():
             return alive
-        spent = float((np.isfinite(loss).sum(1) * self.costs).sum())
-        rest = np.inf if self.grid.budget is None else self.grid.budget - spent
-        kept = halve(self._score(loss, done), alive > 0, self.costs * (self.length() - done), rest)
-        return kept.astype(np.float64)
+        budgets = [np.inf if given is None else given for given in (self.grid.budget, self.grid.seconds)]
+        spent = [(np.isfinite(loss).sum(1) * self.costs).sum(), seconds[:, 0].sum()]
+        cost = np.stack([self.costs, seconds[:, 1]], axis=1) * (self.length() - done)
+        return halve(self._score(loss, done), alive > 0, cost, np.subtract(budgets, spent)).astype(np.float64)
 
     def _score(self, loss: np.ndarray, done: int) -> np.ndarray:
         """`[C]` mean log loss up to an interval, without the first tenth of the stream where all are fresh."""
@@ -176,14 +186,14 @@ class Search:
         return row
 
 
-def halve(score: np.ndarray, alive: np.ndarray, cost: np.ndarray, rest: float) -> np.ndarray:
-    """Keep the better half of the candidates, or as many of them as the rest of the budget can carry to the end.
+def halve(score: np.ndarray, alive: np.ndarray, cost: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Keep the better half of the candidates, or as many of them as the rest of each budget can carry to the end.
 
     Args:
         score: `[C]`, lower is better.
         alive: `[C]` bool.
-        cost: `[C]` of carrying on to the end.
-        rest: of the budget.
+        cost: `[C, L]` of carrying on to the end, in the unit of each budget.
+        rest: `[L]` of the budgets.
 
     Returns:
         `[C]` bool; the best one is kept in any case.
@@ -191,9 +201,9 @@ def halve(score: np.ndarray, alive: np.ndarray, cost: np.ndarray, rest: float) -
     Source: successive halving, Jamieson and Talwalkar 2016, with a limit on the cost that is still to come.
     """
     order = [c for c in np.argsort(score, kind="stable") if alive[c]]
-    kept, spent = np.zeros(len(score), bool), 0.0
+    kept, spent = np.zeros(len(score), bool), np.zeros(len(rest))
     for c in order[: max(1, -(-len(order) // 2))]:
-        if kept.any() and spent + cost[c] > rest:
+        if kept.any() and np.any(spent + cost[c] > rest):
             continue
         kept[c], spent = True, spent + cost[c]
     return kept

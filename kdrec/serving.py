@@ -12,13 +12,14 @@ SIZES, CALLS = (1, 32, 256), 200
 
 
 def latency(
-    artefact: bytes | bytearray, stream: Stream, sizes: tuple[int, ...] = SIZES
+    artefact: bytes | bytearray, stream: Stream, columns: tuple[int, ...], sizes: tuple[int, ...] = SIZES
 ) -> dict[int, tuple[float, float]]:
     """Time single calls, from ids in the host's memory to logits in the host's memory.
 
     Args:
         artefact: as of `kdrec.export.serialise`.
         stream: whose first events are asked for, again and again.
+        columns: numbers of the categorical columns that the student sees.
         sizes: numbers of events in a call.
 
     Returns:
@@ -27,7 +28,9 @@ def latency(
     call, events = export.load(artefact), stream.read(0, max(sizes))
     found = {}
     for size in sizes:
-        ids, numbers = (np.resize(column, (size, *column.shape[1:])) for column in (events.ids, events.numbers))
+        ids, numbers = (
+            np.resize(column, (size, *column.shape[1:])) for column in (events.ids[:, columns], events.numbers)
+        )
         numbers = numbers.astype(jnp.zeros(()).dtype)
         seconds = []
         for _ in range(CALLS + 1):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdrec import summary
+from kdrec import summary, teach
 from kdrec import train as online
 from kdrec.experiment import Ranking
 from kdrec.experiment import State as Pass
@@ -29,15 +29,18 @@ class State(NamedTuple):
         student: likewise.
         totals: likewise.
         offset: likewise; see `kdrec.experiment.State`.
-        found: `[students, 3]` log loss of each student, its change against the one without a teacher, %, and seconds.
+        spent: likewise.
+        found: `[students, 4]` log loss of each student, its change against the one without a teacher, %, seconds, and
+            bytes of labels that it read.
     """
 
     step: np.ndarray
     key: jax.Array
-    teacher: online.Teacher
+    teacher: teach.Teacher
     student: Any
     totals: summary.Tally
     offset: np.ndarray
+    spent: np.ndarray
     found: np.ndarray
 
 
@@ -79,18 +82,20 @@ class Sharing:
 
     def init(self, key: jax.Array) -> State:
         """State before the first event of the first pass."""
-        found = np.zeros((self.sharing.students, 3))
+        found = np.zeros((self.sharing.students, 4))
         inner = self._fresh(0, key)
         if self.sharing.students > 1:
             self._fresh(1, key)  # what does not go together is told before the first pass, not after it
-        return State(np.zeros((), np.int64), key, inner.teacher, inner.student, inner.totals, inner.offset, found)
+        return State(
+            np.zeros((), np.int64), key, inner.teacher, inner.student, inner.totals, inner.offset, inner.spent, found
+        )
 
     def _fresh(self, number: int, key: jax.Array) -> Any:
         """State of a pass before its first event: each student starts from parameters of its own."""
         one = self._passes[number]
         state = one.init(key)
         seeds, weights = self.train.seeds, len(self.distill.weights())
-        teacher = state.teacher if state.teacher is not None else online.init_teachers(key, one.plan, seeds)
+        teacher = state.teacher if state.teacher is not None else teach.init_teachers(key, one.plan, seeds)
         student = online.init_students(jax.random.fold_in(key, 3 + number), one.plan, seeds, weights)
         return state._replace(teacher=teacher, student=student)
 
@@ -100,7 +105,7 @@ class Sharing:
         step, found = int(state.step), state.found
         for number in range(step // intervals, self.sharing.students):
             one, done = self._passes[number], step - number * intervals
-            inner = Pass(np.asarray(done), *state[1:6]) if done else self._fresh(number, state.key)
+            inner = Pass(np.asarray(done), *state[1:7]) if done else self._fresh(number, state.key)
             unused = inner.teacher
             if one.stored:
                 inner = inner._replace(teacher=None)
@@ -110,9 +115,10 @@ class Sharing:
                 begin, seconds = time.perf_counter(), time.perf_counter() - begin
                 step += 1
                 found = found.copy()
-                found[number] = (row.get("log_loss", 0), _change(row), found[number, 2] + seconds)
+                found[number] = (row.get("log_loss", 0), _change(row), found[number, 2] + seconds, inner.spent[4])
                 teacher: Any = unused if inner.teacher is None else inner.teacher
-                state = State(np.asarray(step), inner.key, teacher, inner.student, inner.totals, inner.offset, found)
+                kept = (inner.student, inner.totals, inner.offset, inner.spent)
+                state = State(np.asarray(step), inner.key, teacher, *kept, found)
                 yield state, self._row(number, row, found, one)
 
     def _row(self, number: int, row: dict[str, Any], found: np.ndarray, one: Ranking) -> dict[str, Any]:
@@ -130,6 +136,7 @@ class Sharing:
             "cost/seconds/first": float(found[0, 2]),
             "cost/seconds/further": float(found[1:, 2].mean()) if self.sharing.students > 1 else 0.0,
             "cost/labels/bytes": row.get("cost/labels/bytes", 0),
+            "cost/labels/bytes_read": float(found[:, 3].sum()),
             "labels/lost": row.get("labels/lost", 0),
             "labels/doubled": row.get("labels/doubled", 0),
             "student": number,

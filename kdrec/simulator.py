@@ -10,6 +10,7 @@ from kdrec.stream import DAY, Events
 BLOCK = 4096  # events made together; part of the seed, since a block draws from a generator of its own
 SEGMENTS, CATEGORIES, AGES = 8, 16, 12
 EPOCH = 1_700_000_000 // DAY * DAY  # s; the midnight at which every simulation starts
+BINARY = ("click", "like")
 FEATURES = ("user", "item", "segment", "category", "hour", "age")
 
 
@@ -23,7 +24,8 @@ class Simulator:
 
     with normal a, c, v, q and r. Items shown at event e have an age that is exponential with the given half-life, and
     one new item is born every `birth` events, so that what is popular moves on. Memory grows with the number of users
-    and items, not with that of events.
+    and items, not with that of events. `watch` adds a real task: minutes that are exponential with mean
+    log(1 + e^x), x = s <...> / (2 sqrt(d)) + q'_i + r'[category of i, hour], of draws of its own: the other tasks stay.
 
     Attributes:
         events: N.
@@ -36,6 +38,7 @@ class Simulator:
         strength: s, the scale of taste.
         request: consecutive events that one user is shown together.
         daily: events of a day.
+        watch: whether there is a real task.
         seed: of everything.
     """
 
@@ -49,11 +52,21 @@ class Simulator:
     strength: float
     request: int
     daily: int
+    watch: bool
     seed: int
 
     features = FEATURES
     numeric = ()
-    tasks = ("click", "like")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """`[K]` names."""
+        return (*BINARY, "watch") if self.watch else BINARY
+
+    @property
+    def real(self) -> tuple[bool, ...]:
+        """`[K]` whether a task is real."""
+        return (False, False, True)[: len(self.tasks)]
 
     def __post_init__(self) -> None:
         if BLOCK % self.request:
@@ -82,8 +95,10 @@ class Simulator:
         draw = [np.random.default_rng([self.seed, purpose]) for purpose in range(7)]
         taste = draw[0].standard_normal((self.users, 2, self.dimension)).astype(np.float32)
         item = draw[1].standard_normal((self.catalogue, self.dimension)).astype(np.float32)
-        tasks = len(self.tasks)
+        tasks, watch = len(BINARY), np.random.default_rng([self.seed, 8])
         return {
+            "watch": 0.7 * watch.standard_normal(self.catalogue).astype(np.float32),
+            "pace": 0.5 * watch.standard_normal((CATEGORIES, 24)).astype(np.float32),
             "taste": taste,
             "item": item,
             "segment": _nearest(taste.reshape(self.users, -1), draw[2], SEGMENTS),
@@ -113,17 +128,25 @@ class Simulator:
         time = EPOCH + (event // self.request * self.request) * DAY // self.daily
         hour = time // 3600 % 24
         old = np.clip(np.log2(np.maximum(event / self.birth - (item - self.items), 1)), 0, AGES - 1).astype(np.int64)
-        truth = self._truth(event, user, item, hour)
+        match = self._match(event, user, item)
+        truth = self._truth(match, item, hour)
         labels = (draw.random(truth.shape) < 1 / (1 + np.exp(-truth))).astype(np.float32)
+        if self.watch:
+            mean = np.logaddexp(0, match / 2 + world["watch"][item] + world["pace"][world["category"][item], hour])
+            came = mean * np.random.default_rng([self.seed, 9, number]).exponential(size=BLOCK)
+            truth, labels = (np.column_stack([a, b]).astype(np.float32) for a, b in ((truth, mean), (labels, came)))
         ids = np.stack([user, item, world["segment"][user], world["category"][item], hour, old], axis=1)
         return Events(
             time, (ids + self._offsets[:-1]).astype(np.int32), np.zeros((BLOCK, 0), np.float32), labels, truth
         )
 
-    def _truth(self, event: np.ndarray, user: np.ndarray, item: np.ndarray, hour: np.ndarray) -> np.ndarray:
+    def _match(self, event: np.ndarray, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         world, angle = self._world, 2 * np.pi * event / self.turn
         turned = (world["taste"][user] * np.stack([np.cos(angle), np.sin(angle)], 1)[:, :, None]).sum(1)
-        match = self.strength * (turned * world["item"][item]).sum(1) / np.sqrt(self.dimension)
+        return self.strength * (turned * world["item"][item]).sum(1) / np.sqrt(self.dimension)
+
+    def _truth(self, match: np.ndarray, item: np.ndarray, hour: np.ndarray) -> np.ndarray:
+        world = self._world
         context = world["hours"][:, world["category"][item], hour].T
         return (np.array([-0.5, -1.5]) + match[:, None] + world["quality"][item] + context).astype(np.float32)
 

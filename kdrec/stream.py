@@ -20,8 +20,9 @@ class Events(NamedTuple):
         time: `[n]` int64, seconds since 1970, never decreasing.
         ids: `[n, F]` int32, rows of the shared embedding table.
         numbers: `[n, M]` float32.
-        labels: `[n, K]` float32, 0 or 1.
-        truth: `[n, K]` float32, the logits that the labels were drawn from; None where nobody knows them.
+        labels: `[n, K]` float32, 0 or 1; values of real tasks.
+        truth: `[n, K]` float32, the logits that the labels were drawn from, means of real tasks; None where nobody
+            knows them.
     """
 
     time: np.ndarray
@@ -40,6 +41,8 @@ class Stream(Protocol):
     """`[M]` names of the numeric columns."""
     tasks: tuple[str, ...]
     """`[K]` names of the tasks."""
+    real: tuple[bool, ...]
+    """`[K]` whether a task is real: a value is predicted, not a probability."""
     vocabulary: int
     """Rows of the shared embedding table; ids are below."""
 
@@ -57,6 +60,7 @@ class Columns:
     features: tuple[str, ...]
     numeric: tuple[str, ...]
     tasks: tuple[str, ...]
+    real: tuple[bool, ...]
     vocabulary: int
     time: np.ndarray
     ids: np.ndarray

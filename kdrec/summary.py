@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdrec import models
+from kdrec.distill import Method
+from kdrec.losses import Real
 from kdrec.metrics import Metrics, Sums, metrics
-from kdrec.train import Plan
+from kdrec.plan import Plan
 
 
 class Tally(NamedTuple):
@@ -24,45 +26,36 @@ class Tally(NamedTuple):
     student: Sums
 
 
-def by_learner(sums: Sums) -> Metrics:
-    """Metrics of each learner.
-
-    Args:
-        sums: with leading axes.
-
-    Returns:
-        Metrics with the same leading axes.
-    """
-    axes = np.shape(sums.events)
-    each = [metrics(Sums(*(part[index] for part in sums))) for index in np.ndindex(*axes)]
-    return Metrics(*(np.stack(parts).reshape(*axes, *np.shape(parts[0])) for parts in zip(*each, strict=True)))
-
-
-def gains(totals: Tally, method: str, weights: tuple[float, ...]) -> dict[str, float]:
+def gains(totals: Tally, method: Method, weights: tuple[float, ...], value: tuple[float, ...]) -> dict[str, float]:
     """Compare students with the same students without a teacher, seed by seed.
 
     Args:
         totals: of the stretch that counts.
-        method: name of the way of distilling.
+        method: the way of distilling.
         weights: `[W]`, the first one 0.
+        value: `[K]` of the tasks in the proxy of E(LTV).
 
     Returns:
         For each task number k, means over seeds:
-        `log_loss/k`, `ne/k`, `ne_recalibrated/k`, `auc/k`, `calibration/k` of the student;
-        `change/k`, its log loss against the student without a teacher, %, and `change_error/k`, the standard error;
+        `log_loss/k`, `ne/k`, `ne_recalibrated/k`, `auc/k`, `group_auc/k` of a binary task, `huber/k`, `ne/k`, `mae/k`,
+        `xauc/k` of a real one, and `calibration/k` of the student;
+        `change/k`, its loss against the student without a teacher, %, and `change_error/k`, the standard error;
         `leak/k`, its calibration minus that of the student without, and `segment_leak/k`, the largest of a segment;
         `identity/k`, the calibration that a calibrated optimum of the method has: 1 + w (mean q / mean y - 1) where
         direct, 1 where labels alone reach the served logit, absent where nothing exact is known;
         `transfer/k`, the student's gain over the teacher's;
         `teacher/change/k` and `teacher/calibration/k` of the labels.
-        `log_loss` is the mean over tasks. Of several weights each but the first has its own names, led by `weight=W/`.
+        `log_loss` is the mean over binary tasks, over all where none is binary; `ltv_proxy` the sum of all losses
+        times `value` and `ltv_proxy/change` its change, %. Of several weights each but the first has its own names,
+        led by `weight=W/`.
     """
-    student, labels = by_learner(totals.student), by_learner(totals.labels)
+    student, labels = metrics(totals.student, method.real), metrics(totals.labels, method.real)
     row: dict[str, float] = {}
     asked = range(1, len(weights)) if len(weights) > 1 else range(1)
     for number in asked:
         lead = "" if number == asked[0] else f"weight={weights[number]:g}/"
-        row |= {f"{lead}{name}": value for name, value in _student(student, labels, number, method, weights).items()}
+        told = _student(student, labels, number, method, weights) | _proxy(student.log_loss, number, value)
+        row |= {f"{lead}{name}": found for name, found in told.items()}
     for task in range(student.log_loss.shape[-1]):
         plain = student.log_loss[:, 0, task]
         row[f"teacher/change/{task + 1}"] = float(np.mean(100 * (labels.log_loss[:, task] / plain - 1)))
@@ -70,15 +63,28 @@ def gains(totals: Tally, method: str, weights: tuple[float, ...]) -> dict[str, f
     return row
 
 
+def _proxy(loss: np.ndarray, number: int, value: tuple[float, ...]) -> dict[str, float]:
+    plain, own = (loss[:, which] @ np.asarray(value) for which in (0, number))
+    with np.errstate(invalid="ignore"):
+        return {"ltv_proxy": float(own.mean()), "ltv_proxy/change": float(np.mean(100 * (own / plain - 1)))}
+
+
+BINARY = {"log_loss": "log_loss", "ne": "ne", "ne_recalibrated": "ne_recalibrated", "auc": "auc"}
+BINARY |= {"group_auc": "group_auc", "calibration": "calibration"}
+REAL = {"huber": "log_loss", "ne": "ne", "mae": "mae", "xauc": "xauc", "calibration": "calibration"}
+
+
 def _student(
-    student: Metrics, labels: Metrics, number: int, method: str, weights: tuple[float, ...]
+    student: Metrics, labels: Metrics, number: int, method: Method, weights: tuple[float, ...]
 ) -> dict[str, float]:
     seeds, _, tasks = student.log_loss.shape
-    row = {"log_loss": float(student.log_loss[:, number].mean())}
+    real = method.real or (False,) * tasks
+    binary = [task for task in range(tasks) if not real[task]] or list(range(tasks))
+    row = {"log_loss": float(student.log_loss[:, number][:, binary].mean())}
     for task in range(tasks):
         k = task + 1
-        for name in ("log_loss", "ne", "ne_recalibrated", "auc", "calibration"):
-            row[f"{name}/{k}"] = float(getattr(student, name)[:, number, task].mean())
+        for name, field in (REAL if real[task] else BINARY).items():
+            row[f"{name}/{k}"] = float(getattr(student, field)[:, number, task].mean())
         plain, own = student.log_loss[:, 0, task], student.log_loss[:, number, task]
         change = 100 * (own / plain - 1)
         row[f"change/{k}"] = float(change.mean())
@@ -88,9 +94,10 @@ def _student(
         segments = (student.by_segment[:, number, :, task] - student.by_segment[:, 0, :, task]).mean(0)
         if np.isfinite(segments).any():
             row[f"segment_leak/{k}"] = float(segments[np.nanargmax(np.abs(segments))])
-        if method == "direct":
-            row[f"identity/{k}"] = float(1 + weights[number] * (labels.calibration[:, task].mean() - 1))
-        elif method in ("none", "auxiliary"):
+        if method.name == "direct" and method.form == "mixed" and not real[task]:
+            weight = weights[number] * method.tasks[task]
+            row[f"identity/{k}"] = float(1 + weight * (labels.calibration[:, task].mean() - 1))
+        elif method.name in ("none", "auxiliary") and not real[task]:
             row[f"identity/{k}"] = 1.0
         gain = float((plain - labels.log_loss[:, task]).mean())
         if number and gain > 0:
@@ -98,16 +105,17 @@ def _student(
     return row
 
 
-def window(sums: Tally) -> dict[str, Any]:
+def window(sums: Tally, real: Real = ()) -> dict[str, Any]:
     """Metrics of one interval for the pictures, means over seeds; None where nothing was counted.
 
     Args:
         sums: of the interval.
+        real: for each task whether it is real.
 
     Returns:
         `teacher` and `students` (one a weight), each with `ne` and `calibration` `[K]` and `by_segment` `[G, K]`.
     """
-    teacher, student = by_learner(sums.labels), by_learner(sums.student)
+    teacher, student = metrics(sums.labels, real), metrics(sums.student, real)
     weights = student.log_loss.shape[1]
     return {
         "teacher": _shown(teacher, ()),
@@ -133,13 +141,13 @@ def costs(plan: Plan, steps: int, taught: int, batch: int) -> dict[str, float]:
         `cost/student/parameters` and `cost/teacher/parameters`; `cost/ratio`, multiplications of the teacher's dense
         layers over the student's; `cost/student/gflop` and `cost/teacher/gflop`, of the dense layers over the stream of
         each: a multiplication is two operations, the backward pass costs twice the forward one, and a teacher that
-        labels from a snapshot passes forward once more.
+        labels from a snapshot passes forward once more. An ensemble costs as much as its members.
     """
     student, teacher = models.multiplications(plan.student), models.multiplications(plan.teacher)
     return {
         "cost/student/parameters": models.parameters(plan.student),
-        "cost/teacher/parameters": models.parameters(plan.teacher),
-        "cost/ratio": teacher / student,
+        "cost/teacher/parameters": plan.members * models.parameters(plan.teacher),
+        "cost/ratio": plan.members * teacher / student,
         "cost/student/gflop": 6e-9 * student * steps * batch,
-        "cost/teacher/gflop": 8e-9 * teacher * taught * batch,
+        "cost/teacher/gflop": 2e-9 * (1 + 3 * plan.passes) * plan.members * teacher * taught * batch,
     }

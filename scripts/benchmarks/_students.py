@@ -43,13 +43,14 @@ def _programs(arrays: dict[str, np.ndarray], method: str, seeds: int) -> tuple[A
     import jax.numpy as jnp
 
     from kdrec import distill, train
+    from kdrec import plan as plans
     from kdrec.optimiser import fresh
     from kdrec.stream import Batches
 
     student = spec(int(arrays["rows"]))
     teacher = student.scaled(2)
-    how = distill.Method(method, (True,) * TASKS, "probability", "sigmoid")
-    plan = train.Plan(student, teacher, how, 0, 4, 0, 256)
+    how = distill.Method(method, (1.0,) * TASKS, "probability", "sigmoid")
+    plan = plans.Plan(student, teacher, how, 0, 4, 0, 256, tuple(range(FEATURES)))
     dose = train.Dose(jnp.float32(RATE), jnp.ones(1), jnp.float32(1))
     ranker: dict[str, Any] = {}
     for name in arrays:
@@ -72,11 +73,11 @@ def student(arrays: dict[str, np.ndarray], seeds: int = 1) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
-    from kdrec import train
+    from kdrec import teach, train
 
     plan, dose, students, found = _programs(arrays, "none", seeds)
     steps, b, k = arrays["labels"].shape
-    said = train.Said(jnp.zeros((steps, seeds, b, k)), jnp.zeros((steps, seeds, b, 0)))
+    said = teach.Said(jnp.zeros((steps, seeds, b, k)), jnp.zeros((steps, seeds, b, 0)))
     present, span = jnp.zeros((steps, seeds, b)), (jnp.int32(0), jnp.int32(steps))
 
     def run() -> Any:
@@ -85,20 +86,35 @@ def student(arrays: dict[str, np.ndarray], seeds: int = 1) -> Callable[[], Any]:
     return run
 
 
-def taught(arrays: dict[str, np.ndarray]) -> Callable[[np.ndarray, np.ndarray], Any]:
-    """One student with an auxiliary task over all steps, given `[T, 1, B, K]` labels and where they are."""
+def by_intervals(arrays: dict[str, np.ndarray], method: str, labels: Any, interval: int = 100) -> Callable[[], Any]:
+    """One student over all steps, interval by interval as an experiment goes.
+
+    `labels` gives of first event, shape and times what `Channel.recall` does; None: there is no teacher.
+    """
     import jax
     import jax.numpy as jnp
 
-    from kdrec import train
+    from kdrec import teach, train
+    from kdrec.stream import Batches
 
-    plan, dose, students, found = _programs(arrays, "auxiliary", 1)
-    span = (jnp.int32(0), jnp.int32(len(arrays["labels"])))
+    plan, dose, students, whole = _programs(arrays, method, 1)
+    whole = Batches(*(np.asarray(column) for column in whole))
+    t, b, k = arrays["labels"].shape
 
-    def run(logits: np.ndarray, present: np.ndarray) -> Any:
-        said = train.Said(jnp.asarray(logits), jnp.zeros((*logits.shape[:-1], 0)))
-        mask = jnp.asarray(present.astype(np.float32))
-        return train.follow(plan, dose, jax.tree.map(jnp.copy, students), found, said, mask, *span)
+    def run() -> Any:
+        student, sums = jax.tree.map(jnp.copy, students), []
+        for first in range(0, t, interval):
+            last = min(first + interval, t)
+            logits, present = np.zeros((last - first, 1, b, k), np.float32), np.zeros((last - first, 1, b), np.float32)
+            if labels is not None:
+                heard = labels(first * b, (last - first, b, k), np.arange(first * b, last * b))
+                logits, present = heard.logits, heard.present.astype(np.float32)
+            part = Batches(*(jnp.asarray(column[first:last]) for column in whole))
+            said = teach.Said(jnp.asarray(logits), jnp.zeros((*logits.shape[:-1], 0)))
+            span = (jnp.int32(0), jnp.int32(last - first))
+            student, told = train.follow(plan, dose, student, part, said, jnp.asarray(present), *span)
+            sums.append(told)
+        return student, jax.tree.map(lambda *parts: sum(parts), *sums)
 
     return run
 
@@ -190,18 +206,23 @@ def stream(steps: int) -> Callable[[], Any]:
     import jax
 
     from kdrec.experiment import Ranking
-    from kdrec.options import Distill, Lockstep, Model, Simulated, Teacher, Training
+    from kdrec.options import Distill, Lockstep, Model, Teacher, Training
+    from kdrec.sources import Simulated
 
     data = Simulated(
         events=BATCH * steps, users=500, items=300, birth=10**9, half_life=4e4, turn=4e5, dimension=8, strength=1.5,
-        request=4, daily=20_000, seed=0, segment="segment", group="user",
+        request=4, daily=20_000, watch=False, seed=0, segment="segment", group="user",
     )  # fmt: skip
-    model = Model(trunk="mlp", embedding=EMBEDDING, layers=LAYERS, crosses=0, experts=0, shard=False)
-    teacher = Teacher(scale=2, rate=RATE, refresh=1, warmup=0, slope=1, shift=0, segment_shift=0)
-    how = Distill(method="auxiliary", weight=1.5, tasks=None, temperature=1, space="probability", lists="sigmoid")
+    model = Model(trunk="mlp", embedding=EMBEDDING, layers=LAYERS, crosses=0, experts=0, shard=False, without=())
+    teacher = Teacher(
+        scale=2, layers=None, members=1, passes=1, rate=RATE, refresh=1, warmup=0, slope=1, shift=0, segment_shift=0
+    )
+    how = Distill(
+        method="auxiliary", weight=1.5, form="mixed", tasks=None, temperature=1, space="probability", lists="sigmoid"
+    )
     train = Training(
-        batch=BATCH, interval=100, rate=RATE, start=0.4, skip=0.3, seeds=1, segments=4, bins=256, export=False,
-        limit=None,
+        batch=BATCH, interval=100, rate=RATE, start=0.4, skip=0.3, seeds=1, segments=4, bins=256, value=None,
+        export=False, limit=None,
     )  # fmt: skip
     experiment = Ranking(data, model, teacher, how, Lockstep(), train)
 

@@ -18,7 +18,7 @@ def no_teacher(arrays):
     """One student that learns from outcomes alone."""
     from benchmarks import _students
 
-    run = _students.student(arrays)
+    run = _students.by_intervals(arrays, "none", None)
     return lambda: _losses(run())
 
 

@@ -49,7 +49,7 @@ def read(path: Path, writers: list[str], batches: int, number: int) -> None:
             log = store.heads()[1]
             pin = Pin(tuple(writers), 0, LAST, store.heads()[0], log)
             first, second = (store.read(pin, 0, batches * EVENTS) for _ in range(2))
-            same = all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+            same = all(np.array_equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
             good = {(v.teacher, v.version) for v in store.versions(log) if v.status == "good"}
             kept = {(w, b) for i, w in enumerate(writers) for b in set(first.version[i].tolist()) - {-1}}
             whole = first.present.sum() == EVENTS * len(kept)

@@ -58,11 +58,11 @@ def twin(name, folder):
         "user_features_pure.csv.gz",
         ",".join(users) + '\n4,full,"(0,10]",x,y,' + ",".join(map(str, range(12))) + "\n",
     )
-    head = "user_id\tvideo_id\ttime_ms\thourmin\tduration_ms\tlong_view\tlabel\n"
+    head = "user_id\tvideo_id\ttime_ms\thourmin\tduration_ms\tlong_view\tlabel\tplay_time_ms\n"
     gz(
         folder,
         "processed_standard_kcore_15.tsv.gz",
-        head + "4\t9\t9500\t1700\t0\t1\t0\n4\t8\t3000\t1800\t45000\t0\t1\n",
+        head + "4\t9\t9500\t1700\t0\t1\t0\t1500\n4\t8\t3000\t1800\t45000\t0\t1\t60000\n",
     )
     return [3, 9], [[0, 1], [1, 0]], ("user", "item", "duration", "hour", *corpus._ACTIVITY, *corpus._ONE_HOT)
 
@@ -105,7 +105,8 @@ def test_a_public_stream_is_read_whole(name, events, rates, public_data, tmp_pat
 def own(path, rules=STRICT, **changes):
     values = {
         "roles": {"user": "who", "item": "what", "time": "when"}, "categories": ("place",), "numbers": ("price",),
-        "labels": {"click": 1}, "unit": "s", "delimiter": ",", "rules": rules, "cache": str(path.parent / "cache"),
+        "labels": {"click": 1}, "values": {}, "unit": "s", "delimiter": ",", "rules": rules,
+        "cache": str(path.parent / "cache"),
     }  # fmt: skip
     return corpus.table(path, **(values | changes))
 
@@ -217,3 +218,28 @@ def test_many_blocks_make_the_stream_of_one(tmp_path, monkeypatch):
     # Rows of the table may be numbered otherwise, but one for one.
     pairs = set(zip(whole.ids.ravel().tolist(), parts.ids.ravel().tolist(), strict=True))
     assert len(pairs) == whole.vocabulary == parts.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "values"),
+    [("movietweetings", "rating", [10, 3, 8, 9]), ("movielens_1m", "rating", [5, 3]), ("kuairand", "watch", [2, 0.05])],
+)
+def test_a_public_stream_has_a_real_task_where_it_is_asked_for(name, task, values, tmp_path):
+    _, labels, _ = twin(name, tmp_path / "set")
+    stream = corpus.public(name, str(tmp_path / "set"), "unknown", FREE, str(tmp_path / "cache"), values=True)
+    assert (stream.tasks[2], stream.real) == (task, (False, False, True))
+    np.testing.assert_allclose(stream.labels, np.column_stack([labels, values]))
+
+
+def test_a_column_of_values_is_a_real_task(tmp_path):
+    (tmp_path / "t.csv").write_text(HEAD + "a,x,100,home,1.5,0\nb,x,100,,4,1\n")
+    stream = own(tmp_path / "t.csv", values={"price": 2.0}, numbers=())
+    assert (stream.tasks, stream.real) == (("click", "price"), (False, True))
+    assert stream.labels.tolist() == [[0, 0.75], [1, 2]]
+    (tmp_path / "t.csv").write_text(HEAD + "a,x,100,home,1.5,0\nb,x,100,,,1\n")
+    with pytest.raises(InputError, match="event 1 has no label 'price'"):
+        own(tmp_path / "t.csv", values={"price": 2.0}, numbers=())
+    with pytest.raises(InputError, match=r"data.values: 'click' is in data.labels too"):
+        own(tmp_path / "t.csv", values={"click": 1})
+    with pytest.raises(InputError, match=r"data\.labels: no task; name a column"):
+        own(tmp_path / "t.csv", labels={})

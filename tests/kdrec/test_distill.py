@@ -126,7 +126,7 @@ def test_a_label_that_is_missing_is_never_read(name, batch, key):
 @pytest.mark.parametrize("name", ["direct", "affine", "auxiliary", "pairwise", "listwise"])
 def test_tasks_that_are_not_distilled_do_not_see_the_teacher(name, batch, key):
     output, labels = batch
-    chosen = method(name, tasks=(True, False))
+    chosen = method(name, tasks=(1.0, 0.0))
     other = labels._replace(soft=labels.soft.at[:, 1].add(3.0))
     extra, weight = extra_of(name, key), jnp.float32(0.7)
     np.testing.assert_array_equal(
@@ -139,7 +139,7 @@ def test_the_bias_identity_holds_at_the_optimum_of_direct():
     rng = np.random.default_rng(1)
     y = (rng.random((500, 1)) < 0.3).astype(np.float32)
     q = rng.normal(-0.8, 1, (500, 1)).astype(np.float32) + np.float32(0.9)
-    ones, one = jnp.ones(500), method("direct", tasks=(True,))
+    ones, one = jnp.ones(500), method("direct", tasks=(1.0,))
     labels = Labels(jnp.asarray(y), jnp.asarray(q), jnp.zeros((500, 1)), ones, ones, jnp.zeros(500, jnp.int32))
 
     loss = jax.jit(distill.loss, static_argnums=0)
@@ -157,7 +157,7 @@ def test_the_bias_identity_holds_at_the_optimum_of_direct():
         assert best(one, alpha) == pytest.approx((1 - alpha) * mean_y + alpha * mean_q, abs=1e-3)
         error = best(one, alpha) / mean_y - 1
         assert error == pytest.approx(alpha * (mean_q - mean_y) / mean_y, abs=3e-3)
-        assert best(method("auxiliary", tasks=(True,)), alpha) == pytest.approx(mean_y, abs=1e-3)
+        assert best(method("auxiliary", tasks=(1.0,)), alpha) == pytest.approx(mean_y, abs=1e-3)
 
 
 def test_lists_of_sigmoids_keep_probabilities_and_softmax_does_not(batch):
@@ -167,7 +167,7 @@ def test_lists_of_sigmoids_keep_probabilities_and_softmax_does_not(batch):
     mask, weight = jnp.ones((N, K)), labels.request
 
     def gap(lists, shift):
-        here, there = (distill.listwise(x, labels.soft, mask, weight, lists) for x in (f, f + shift))
+        here, there = (distill.listwise(x, labels.soft, mask, weight, lists).sum() for x in (f, f + shift))
         return float(there - here)
 
     assert gap("softmax", 1.0) == pytest.approx(0, abs=1e-5)
@@ -178,8 +178,8 @@ def test_misuse_says_what_is_allowed(key):
     student = spec(world())
     with pytest.raises(ValueError, match="method must be one of none, direct, affine"):
         distill.init(key, method("magic"), student, student)
-    with pytest.raises(ValueError, match="yes or no for each of 2"):
-        distill.init(key, method(tasks=(True,)), student, student)
+    with pytest.raises(ValueError, match="a weight for each of 2"):
+        distill.init(key, method(tasks=(1.0,)), student, student)
     with pytest.raises(ValueError, match="space must be probability or logit, got 'log'"):
         distill.distance("log", jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ValueError, match="lists must be sigmoid or softmax"):
@@ -191,3 +191,72 @@ def test_what_a_method_learns_beside_the_ranker_fits_it(key):
         student = spec(world(), trunk)
         heads = distill.init(key, method("auxiliary"), student, student.scaled(2))["heads"]
         assert heads["kernel"].shape == (2, models.width(student))
+
+
+def huber(e):
+    return np.where(abs(e) <= 1, e**2 / 2, abs(e) - 0.5)
+
+
+def test_a_real_task_learns_by_huber_in_each_method_that_takes_values(batch, key):
+    output, labels = batch
+    rng, w = np.random.default_rng(3), 0.7
+    y, q = (np.array(x) for x in (labels.hard, labels.soft))
+    y[:, 1], q[:, 1] = rng.exponential(2, N), rng.exponential(2, N)
+    labels = labels._replace(hard=jnp.asarray(y), soft=jnp.asarray(q))
+    f, hidden = np.asarray(output.logits, float), np.asarray(output.hidden, float)[:, 0]
+    seen = np.asarray(labels.published * labels.valid, float)
+    valid = np.asarray(labels.valid, float)
+    for name in ("none", "direct", "affine", "auxiliary", "pairwise", "hidden"):
+        extra = jax.tree.map(lambda x: x + 0.3, extra_of(name, key))
+        values, binary = (
+            method(name, real=(False, True), tasks=(0.0, 2.0)), method(name, tasks=(0.0, 0.0)),
+        )  # fmt: skip
+        found = distill.loss(values, extra, output, labels, jnp.float32(w))
+        first = distill.loss(binary, extra, output, labels, jnp.float32(w)) - (entropy(f, y)[:, 1] * valid).sum() / 10
+        hard, part = huber(f[:, 1] - y[:, 1]), 2 * w * seen
+        if name == "direct":
+            second = (1 - part) * hard + part * huber(f[:, 1] - q[:, 1])
+        elif name == "affine":
+            a, b = (float(extra[x][1]) for x in ("slope", "shift"))
+            second = (1 - part) * hard + part * huber(a * f[:, 1] + b - q[:, 1])
+        elif name == "auxiliary":
+            g = hidden @ np.asarray(extra["heads"]["kernel"][1], float) + float(extra["heads"]["bias"][1])
+            second = hard + part * huber(g - q[:, 1])
+        elif name == "pairwise":
+            mask = jnp.asarray(seen, jnp.float32)[:, None] * jnp.ones((1, K))
+            pairs = distill.pairwise(output.logits, labels.soft, mask, labels.request)[1]
+            second = hard + 2 * w * float(pairs) * np.eye(N)[0]
+        else:
+            second = hard
+        assert found - first == pytest.approx((second * valid).sum() / 10, rel=1e-4), name
+
+
+def test_an_added_term_leaves_the_outcome_its_whole_weight(batch, key):
+    output, labels = batch
+    weight = jnp.float32(0.7)
+    for name in ("direct", "affine"):
+        extra = extra_of(name, key)
+        added, mixed = (
+            distill.loss(method(name, form=form), extra, output, labels, weight) for form in ("added", "mixed")
+        )
+        hard = entropy(np.asarray(output.logits, float), np.asarray(labels.hard, float)).sum(1)
+        taught = np.asarray(labels.published * labels.valid, float)
+        assert added - mixed == pytest.approx(0.7 * (hard * taught).sum() / 10, rel=1e-4)
+
+
+def test_a_task_has_a_weight_of_its_own(batch, key):
+    output, labels = batch
+    for name in ("direct", "auxiliary", "pairwise", "listwise"):
+        extra = extra_of(name, key)
+
+        def of(first, second, weight, name=name, extra=extra):
+            return float(distill.loss(method(name, tasks=(first, second)), extra, output, labels, jnp.float32(weight)))
+
+        assert of(1.0, 0.5, 0.4) == pytest.approx(of(1.0, 0.0, 0.4) + of(0.0, 1.0, 0.2) - of(0.0, 0.0, 0.0), rel=1e-5)
+
+
+def test_the_temperature_divides_logits_and_leaves_values():
+    soft = distill.softened(method(real=(False, True)), jnp.array([[2.0, 2.0]]), jnp.float32(4))
+    assert soft.tolist() == [[0.5, 2.0]]
+    with pytest.raises(ValueError, match="listwise takes lists of probabilities"):
+        distill.init(jax.random.key(0), method("listwise", real=(False, True)), spec(world()), spec(world()))

@@ -12,12 +12,20 @@ LOSS = np.array([0.6, 0.5, 0.9, 0.7])
 COST = np.array([1.0, 1.0, 4.0, 4.0])
 
 
+def halve(alive, rest=np.inf):
+    return search.halve(LOSS, alive, COST[:, None], np.array([rest]))
+
+
 def test_halving_keeps_the_better_half_that_the_budget_carries():
     alive = np.ones(4, bool)
-    assert search.halve(LOSS, alive, COST, np.inf).tolist() == [True, True, False, False]
-    assert search.halve(LOSS, alive, COST, 1.5).tolist() == [False, True, False, False]
-    assert search.halve(LOSS, alive, COST, 0.0).tolist() == [False, True, False, False]  # the best one goes on
-    assert search.halve(LOSS, np.array([True, False, True, True]), COST, np.inf).tolist() == [True, False, False, True]
+    assert halve(alive).tolist() == [True, True, False, False]
+    assert halve(alive, 1.5).tolist() == [False, True, False, False]
+    assert halve(alive, 0.0).tolist() == [False, True, False, False]  # the best one goes on
+    assert halve(np.array([True, False, True, True])).tolist() == [True, False, False, True]
+    # Two budgets, FLOP and seconds: the second can carry one alone.
+    both = np.stack([COST, COST[::-1]], axis=1)
+    assert search.halve(LOSS, alive, both, np.array([np.inf, 5.0])).tolist() == [False, True, False, False]
+    assert search.halve(LOSS, alive, both, np.array([np.inf, 8.0])).tolist() == [True, True, False, False]
 
 
 def test_screening_by_hand():
@@ -37,11 +45,12 @@ class Data:
         return world()
 
 
-def experiment(*, prune, budget=None):
-    model = Model(trunk="mlp", embedding=4, layers=(8,), crosses=0, experts=0, shard=False)
-    grid = Grid(scales=(1,), rates=(1e-5, 0.01, 0.03), points=(0.25, 0.5), prune=prune, budget=budget)
+def experiment(*, prune, budget=None, seconds=None):
+    model = Model(trunk="mlp", embedding=4, layers=(8,), crosses=0, experts=0, shard=False, without=())
+    grid = Grid(scales=(1,), rates=(1e-5, 0.01, 0.03), points=(0.25, 0.5), prune=prune, budget=budget, seconds=seconds)
     train = Training(
-        batch=16, interval=8, rate=0.01, start=0, skip=0, seeds=1, segments=2, bins=8, export=False, limit=8
+        batch=16, interval=8, rate=0.01, start=0, skip=0, seeds=1, segments=2, bins=8, value=None, export=False,
+        limit=8,
     )  # fmt: skip
     return search.Search(Data(), model, None, None, None, grid, train)
 
@@ -79,4 +88,12 @@ def test_a_search_goes_on_where_it_was_stopped(whole):
     rest = list(one.run(state))
     assert len(rest) == 4
     np.testing.assert_array_equal(rest[-1][0].loss, run[-1][0].loss)
-    assert rest[-1][1] == run[-1][1]
+    assert {**rest[-1][1], "cost/seconds": 0} == {**run[-1][1], "cost/seconds": 0}
+
+
+def test_a_budget_of_seconds_keeps_what_it_can_carry():
+    one = experiment(prune=True, seconds=1e-9)
+    state, row = list(one.run(one.init(jax.random.key(0))))[-1]
+    assert sorted(np.isfinite(state.loss).sum(1).tolist()) == [2, 2, 8]  # the best one alone goes on
+    assert row["cost/seconds"] == pytest.approx(state.seconds[:, 0].sum())
+    assert np.all(state.seconds[:, 0] >= state.seconds[:, 1])

@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.kdrec.test_experiment import build
 
 WORLD = ["data.events=12000", "data.users=60"]
-SMALL = ["run=smoke", "train.interval=4", "train.batch=16", "train.seeds=1", "train.bins=32"]
+SMALL = ["run=smoke", "train.interval=4", "train.batch=16", "train.seeds=1", "train.bins=32", "model.layers=[8]"]
 OPTIONS = [(g, p.stem) for g in ("model", "distill") for p in sorted((CONFIGS / "kdrec" / g).glob("*.yaml"))]
 TABLES = sorted(path.stem for path in (CONFIGS / "kdrec" / "table").glob("*.yaml"))
 

@@ -13,7 +13,7 @@ def columns(time, users=None, items=None):
     ids = np.stack([users if users is not None else np.arange(n), items if items is not None else np.arange(n)], 1)
     empty = np.zeros((n, 0), np.float32)
     return stream.Columns(
-        ("user", "item"), (), ("click",), n, np.asarray(time), ids, empty, np.zeros((n, 1), np.float32)
+        ("user", "item"), (), ("click",), (False,), n, np.asarray(time), ids, empty, np.zeros((n, 1), np.float32)
     )
 
 
@@ -117,3 +117,16 @@ def test_the_simulator_is_a_stream_of_the_protocol():
     assert isinstance(s, Simulator)
     assert len(s.features) == s.read(0, 1).ids.shape[1]
     assert len(s.tasks) == s.read(0, 1).labels.shape[1]
+
+
+def test_watching_has_the_mean_it_is_drawn_from_and_leaves_the_other_tasks_as_they_are():
+    plain, both = world().read(0, 4096), world(watch=True)
+    found = both.read(0, 4096)
+    assert (both.tasks, both.real) == (("click", "like", "watch"), (False, False, True))
+    np.testing.assert_array_equal(found.labels[:, :2], plain.labels)
+    np.testing.assert_array_equal(found.ids, plain.ids)
+    watched, mean = found.labels[:, 2], found.truth[:, 2]
+    assert watched.min() >= 0
+    assert watched.mean() == pytest.approx(mean.mean(), rel=0.08)
+    ratio = watched / mean  # exponential with mean 1
+    assert np.mean(ratio > 1) == pytest.approx(np.exp(-1), abs=0.03)

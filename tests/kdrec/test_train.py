@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from kdrec import distill, metrics, models, stream, train
+from kdrec import distill, metrics, models, stream, teach, train
+from kdrec.losses import log_loss
 from tests.kdrec.worlds import dose, knobs, plan, world
 
 STEPS, BATCH = 6, 16
@@ -24,8 +25,8 @@ def batches(events, step=0, count=STEPS):
 
 
 class Run(NamedTuple):
-    teacher: train.Teacher
-    student: train.Learner
+    teacher: teach.Teacher
+    student: teach.Learner
     heard: metrics.Sums
     served: metrics.Sums
     labels: jax.Array
@@ -33,13 +34,13 @@ class Run(NamedTuple):
 
 def start(shape, seeds=2, weights=2):
     key = jax.random.key(3)
-    return train.init_teachers(key, shape, seeds), train.init_students(key, shape, seeds, weights)
+    return teach.init_teachers(key, shape, seeds), train.init_students(key, shape, seeds, weights)
 
 
 def run(shape, turned, given, pair, found, first=0, last=STEPS, step=0, silent=0):
     """Teachers and students over part of an interval; the buffers given away are copies."""
     teacher, student = jax.tree.map(jnp.copy, pair)
-    teacher, said, heard = train.publish(train.alone(shape), turned, teacher, found, jnp.int32(step), jnp.int32(last))
+    teacher, said, heard = teach.publish(teach.alone(shape), turned, teacher, found, jnp.int32(step), jnp.int32(last))
     told = (jnp.arange(STEPS) >= silent)[:, None, None]
     present = jnp.broadcast_to(told, said.logits.shape[:-1]).astype(jnp.float32)
     student, served = train.follow(shape, given, student, found, said, present, jnp.int32(first), jnp.int32(last))
@@ -76,10 +77,10 @@ def plain_loop(shape, turned, given, pair, found, seed, weight, refresh, begin):
 
     def teacher_loss(p, batch):
         logits = models.apply(p, shape.teacher, batch.ids, batch.numbers).logits
-        return metrics.log_loss(logits, batch.labels).sum() / BATCH
+        return log_loss(logits, batch.labels).sum() / BATCH
 
     student_gradient, teacher_gradient = jax.jit(jax.grad(student_loss, has_aux=True)), jax.jit(jax.grad(teacher_loss))
-    label = jax.jit(train.label, static_argnums=0)
+    label = jax.jit(teach.label, static_argnums=0)
     for t in range(STEPS):
         batch = stream.Batches(*(column[t] for column in found))
         if t < begin or (t - begin) % refresh == 0:
@@ -166,8 +167,8 @@ def test_an_interval_in_two_parts_is_the_whole_bit_for_bit(events):
 @pytest.mark.parametrize(
     ("refresh", "begin", "fresh"),
     [
-        (1, 0, {0, 1, 2, 3, 4, 5}), (2, 0, {0, 2, 4}), (4, 0, {0, 4}), (train.NEVER, 0, {0}),
-        (train.NEVER, 3, {0, 1, 2, 3}), (2, 3, {0, 1, 2, 3, 5}),
+        (1, 0, {0, 1, 2, 3, 4, 5}), (2, 0, {0, 2, 4}), (4, 0, {0, 4}), (teach.NEVER, 0, {0}),
+        (teach.NEVER, 3, {0, 1, 2, 3}), (2, 3, {0, 1, 2, 3, 5}),
     ],
 )  # fmt: skip
 def test_the_snapshot_is_taken_when_it_is_due(events, refresh, begin, fresh):
@@ -197,10 +198,10 @@ def test_fillers_teach_nothing_and_count_for_nothing(events):
 def test_other_values_run_in_the_same_program(events):
     shape, found = plan(events), batches(events)
     run(shape, knobs(), dose(), start(shape), found)
-    compiled = train.publish._cache_size(), train.follow._cache_size()
+    compiled = teach.publish._cache_size(), train.follow._cache_size()
     turned = knobs(refresh=5, start=2, shift=1.0, rate=0.1)
     run(shape, turned, dose(0.0, 0.3, temperature=2.0), start(shape), found, 2, 4)
-    assert (train.publish._cache_size(), train.follow._cache_size()) == compiled
+    assert (teach.publish._cache_size(), train.follow._cache_size()) == compiled
 
 
 def test_more_seeds_do_not_change_the_first_ones(events):
@@ -216,10 +217,10 @@ def test_what_is_heard_is_counted_as_what_is_said(events):
     shape, found = plan(events), batches(events)
     after = run(shape, knobs(), dose(), start(shape), found)
     said, present = (
-        train.Said(after.labels, jnp.zeros((*after.labels.shape[:-1], 0))),
+        teach.Said(after.labels, jnp.zeros((*after.labels.shape[:-1], 0))),
         jnp.ones(after.labels.shape[:-1]),
     )
-    for a, b in zip(train.heard(shape, said, present, found), after.heard, strict=True):
+    for a, b in zip(teach.heard(shape, said, present, found), after.heard, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    some = train.heard(shape, said, present.at[:, 1].set(0), found)
+    some = teach.heard(shape, said, present.at[:, 1].set(0), found)
     assert some.events.tolist() == [STEPS * BATCH, 0]

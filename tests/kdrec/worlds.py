@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from kdrec import distill, models, train
+from kdrec import distill, models, teach, train
+from kdrec import plan as plans
 from kdrec.simulator import Simulator
 
 TASKS = 2
@@ -11,7 +12,7 @@ TASKS = 2
 def world(**changes):
     values = {
         "events": 4096, "users": 50, "items": 40, "birth": 400, "half_life": 4000.0, "turn": 40000.0,
-        "dimension": 4, "strength": 1.5, "request": 4, "daily": 2000, "seed": 0,
+        "dimension": 4, "strength": 1.5, "request": 4, "daily": 2000, "watch": False, "seed": 0,
     }  # fmt: skip
     return Simulator(**(values | changes))
 
@@ -22,17 +23,18 @@ def spec(stream, trunk="mlp", **changes):
 
 
 def method(name="auxiliary", **changes):
-    return distill.Method(name, (True,) * TASKS, "probability", "sigmoid")._replace(**changes)
+    return distill.Method(name, (1.0,) * TASKS, "probability", "sigmoid")._replace(**changes)
 
 
 def plan(stream, name="auxiliary", trunk="mlp", **changes):
     student = spec(stream, trunk)
-    return train.Plan(student, student.scaled(2), method(name), 2, 4, 0, 64)._replace(**changes)
+    columns = tuple(range(student.features))
+    return plans.Plan(student, student.scaled(2), method(name), 2, 4, 0, 64, columns)._replace(**changes)
 
 
 def knobs(*, refresh=1, start=0, slope=1.0, shift=0.0, rate=0.01):
     faults = [jnp.float32(slope), jnp.full(4, shift, jnp.float32)]
-    return train.Knobs(jnp.float32(rate), jnp.int32(refresh), jnp.int32(start), *faults)
+    return teach.Knobs(jnp.float32(rate), jnp.int32(refresh), jnp.int32(start), *faults)
 
 
 def dose(*weights, temperature=1.0, rate=0.01):
