@@ -9,6 +9,7 @@ Source: Vanek, Mandel and Brezina 1996; the lattice form, exact by colours, is o
 import functools
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,6 +128,16 @@ def largest(operator: Stencil, steps: int = POWER_STEPS) -> jax.Array:
     return 1.1 * quotient
 
 
+def largest_of(matrix: Any, steps: int = POWER_STEPS) -> float:
+    """As `largest`, of a `scipy.sparse` matrix."""
+    flat = np.arange(matrix.shape[0])
+    x = np.where(flat % 2 == 0, 1.0, -1.0) * (1 + np.cos(flat))
+    for _ in range(steps):
+        x = matrix @ x
+        x = x / max(np.linalg.norm(x), np.finfo(x.dtype).tiny)
+    return float(1.1 * (x @ (matrix @ x)) / max(x @ x, np.finfo(x.dtype).tiny))
+
+
 @jax.jit
 def _coarser(operator: Stencil, near_null: jax.Array, top: jax.Array) -> tuple[Level, Stencil, jax.Array]:
     coarse = tuple(-(-size // FACTOR) for size in operator.shape)
@@ -167,7 +178,7 @@ def _pseudo_inverse(operator: Stencil) -> jax.Array:
     return (vectors * inverse[None]) @ vectors.T
 
 
-def _schedule(degree: int, width: float) -> np.ndarray:
+def schedule(degree: int, width: float) -> np.ndarray:
     """Chebyshev semi-iteration on [top / width, top], step = a step + b residual / centre: a and b, `[2, degree]`."""
     ratio = (width - 1) / (width + 1)
     factor, turns = ratio, [(0.0, 1.0)]
@@ -184,7 +195,7 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
     Products stand in a loop so that each is in memory before the next: XLA would compute it anew for every neighbour.
     The last turn, with another factor, makes the residual smooth as the transposed prolongation asks.
     """
-    turns = np.concatenate([_schedule(degree, width), [[0.0], [0.0]]], 1)
+    turns = np.concatenate([schedule(degree, width), [[0.0], [0.0]]], 1)
     past, fresh = (jnp.asarray(row, b.dtype) for row in turns)
     centre = level.top * (1 + 1 / width) / 2
     last = jnp.arange(degree + 1) == degree
@@ -205,7 +216,7 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
 
 def _up(level: Level, x: jax.Array, residual: jax.Array, coarse: jax.Array, degree: int, width: float) -> jax.Array:
     """Add the prolonged correction, then smooth as on the way down."""
-    past, fresh = (jnp.asarray(row, x.dtype) for row in _schedule(degree, width))
+    past, fresh = (jnp.asarray(row, x.dtype) for row in schedule(degree, width))
     centre = level.top * (1 + 1 / width) / 2
 
     def turn(number: jax.Array, state: tuple) -> tuple:

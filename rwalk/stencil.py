@@ -120,15 +120,16 @@ def to_sparse(operator: Stencil) -> Any:
     """The operator as a float64 `scipy.sparse` matrix in CSR form."""
     from scipy import sparse
 
+    jumps = strides(operator.shape, operator.offsets)
+    bands = [np.roll(band, jump) for band, jump in zip(np.asarray(operator.bands, np.float64), jumps, strict=True)]
+    data = np.stack([np.asarray(operator.diagonal, np.float64), *bands])  # a diagonal is stored by its columns
+    whole: dict[int, np.ndarray] = {}
+    for jump, row in zip([0, *jumps], data, strict=True):
+        whole[jump] = whole[jump] + row if jump in whole else row
     n = operator.size
-    rows = np.arange(n)
-    diagonals = [sparse.diags_array(np.asarray(operator.diagonal, np.float64))]
-    for band, jump in zip(
-        np.asarray(operator.bands, np.float64), strides(operator.shape, operator.offsets), strict=True
-    ):
-        there = np.nonzero(band)[0]
-        diagonals.append(sparse.coo_array((band[there], (rows[there], rows[there] + jump)), shape=(n, n)))
-    return sparse.csr_array(sum(diagonals[1:], diagonals[0]))
+    matrix = sparse.dia_array((np.stack(list(whole.values())), list(whole)), shape=(n, n)).tocsr()
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def identity(like: Stencil) -> Stencil:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from rwalk import graph
-from rwalk.eigen import chebyshev, lanczos, lobpcg, reference, ritz, start
-from rwalk.eigen.pencil import Pencil, combine, gram, hierarchy_of, pencil_of, random_block
+from rwalk.eigen import aggregation, chebyshev, lanczos, lobpcg, reference, ritz, start
+from rwalk.eigen.pencil import Pencil, combine, gram, pencil_of, random_block
 from rwalk.graph import Lattice
 
 Method = Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
@@ -105,30 +105,22 @@ def _unscale(pencil: Pencil, vectors: jax.Array) -> jax.Array:
 def _iterate(
     lattice: Lattice, pencil: Pencil, k: int, block: int, method: str, y0: jax.Array | None, rules: dict[str, Any]
 ) -> lobpcg.Result:
-    hierarchy = _hierarchy(pencil, coarsest=max(600, 3 * block))
+    hierarchy, values, first = aggregation.setup(pencil, block)
     key = rules["key"]
-    smoother: dict[str, Any] = {name: rules[name] for name in ("degree", "width") if name in rules}
+    if y0 is not None:
+        values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y0[:block],), block)
+    extra = start.pieces(lattice, pencil, 1.5 * float(values[min(k, len(values)) - 1]), most=block)
+    fill = random_block(pencil, jax.random.fold_in(key, 1), block - first.shape[0])
     if y0 is None:
-        smoother = {"degree": 2, "width": 6.0} | smoother
-        first = start.cascade(pencil, hierarchy, block, jax.random.fold_in(key, 1), **smoother)
-    else:
-        missing = max(block - y0.shape[0], 0)
-        fill = random_block(pencil, jax.random.fold_in(key, 1), missing)
-        first = jnp.concatenate([y0[:block], lobpcg.prefilter(pencil, fill, 20)])
-    values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (first,), block)
-    extra = start.pieces(lattice, pencil, 1.5 * float(values[k - 1]), most=block)
-    first = lobpcg.prefilter(pencil, first, rules.get("filter_degree", 20)) if y0 is None else first
-    if extra.shape[0]:
-        # The constant keeps its place: together with it the pieces may be dependent, which the projection sorts out.
-        _, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (first, extra), block)
+        first = lobpcg.prefilter(pencil, first, rules.get("filter_degree", 20))
+    # The constant keeps its place: together with it the pieces may be dependent, which the projection sorts out.
+    blocks = tuple(part for part in (first, lobpcg.prefilter(pencil, fill, 20), extra) if part.shape[0])
+    values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, block)
     if method == "lobpcg":
-        return lobpcg.lobpcg(pencil, hierarchy, first, k, **rules)
+        return lobpcg.lobpcg(pencil, hierarchy, values, first, k, **rules)
     if method == "lanczos":
         return lanczos.lanczos(pencil, first, k, **rules)
     return chebyshev.filtered(pencil, first, k, **rules)
-
-
-_hierarchy = jax.jit(hierarchy_of, static_argnames="coarsest")
 
 
 def _basis(lattice: Lattice, pencil: Pencil, found: lobpcg.Result, normalised: bool) -> Basis:

@@ -1,4 +1,4 @@
-"""Locally optimal block preconditioned conjugate gradients, preconditioned with one multigrid V-cycle.
+"""Locally optimal block preconditioned conjugate gradients, preconditioned with one V-cycle of `aggregation`.
 
 Legend: K pairs wanted, k = K + guards vectors in a block; blocks are `[k, n]`.
 Source: Knyazev 2001; basis selection after Duersch et al. 2018, with dropping instead of restarts.
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from rwalk import multigrid
-from rwalk.eigen import ritz
+from rwalk.eigen import aggregation, ritz
+from rwalk.eigen.aggregation import Hierarchy
 from rwalk.eigen.pencil import Pencil, amplify, combine, gram, grams, in_pieces, random_block
-from rwalk.multigrid import Hierarchy
 from rwalk.stencil import Stencil, apply, one_by_one
 
 MEASURED = 4  # steps after which the inner products of X and P are measured again
+LOOSE = 10  # times `tol`: where the sum is nearly at rest
 SLIP = 1e-2  # error of a Ritz value, relative to the largest, at which they are at once
 
 
@@ -53,22 +53,14 @@ def _residuals(operator: Stencil, mass: Stencil, values: jax.Array, x: jax.Array
     return one_by_one(residual, x, values[:, None])
 
 
-@functools.partial(jax.jit, static_argnames=("degree", "width"))
+@jax.jit
 def _expand(
-    operator: Stencil,
-    mass: Stencil,
-    hierarchy: Hierarchy,
-    values: jax.Array,
-    x: jax.Array,
-    p: jax.Array,
-    *,
-    degree: int,
-    width: float,
+    operator: Stencil, mass: Stencil, hierarchy: Hierarchy, values: jax.Array, x: jax.Array, p: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """New directions W, norms of the residuals, the rows W B [X P W]^T and W A [X P W]^T, x^T (A - lambda B) x."""
     residual = _residuals(operator, mass, values, x)
     norms, slip = jnp.linalg.norm(residual, axis=1), (residual * x).sum(1)
-    w = multigrid.vcycle(hierarchy, residual, degree=degree, width=width)
+    w = aggregation.vcycle(hierarchy, residual)
     w = w - combine(gram(ritz.product(mass, w), x), x)
     lengths = jnp.linalg.norm(w, axis=1)
     w = w / jnp.where(lengths > 0, lengths, 1)[:, None]
@@ -116,29 +108,27 @@ def _bordered(known: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def steps(
-    operator: Stencil, mass: Stencil, hierarchy: Hierarchy, x: jax.Array, *, degree: int, width: float
+    operator: Stencil, mass: Stencil, hierarchy: Hierarchy, values: np.ndarray, x: jax.Array
 ) -> Iterator[tuple[np.ndarray, jax.Array, np.ndarray]]:
-    """Iterate for ever from a block: after each step Ritz values, vectors, and the residuals before the step.
+    """Iterate for ever from Ritz vectors: after each step Ritz values, vectors, and the residuals before the step.
 
     Args:
         operator: A.
         mass: B.
-        hierarchy: of A, from this level down.
-        x: `[k, n]`, linearly independent.
-        degree: of the V-cycle's smoother.
-        width: of the V-cycle's smoother.
+        hierarchy: of A.
+        values: `[k]` Ritz values of the block.
+        x: `[k, n]`, B-orthonormal Ritz vectors, overwritten.
 
     Yields:
         values `[k]`, vectors `[k, n]` (overwritten by the next step), residual norms `[k]` of the vectors before.
     """
     size = x.shape[0]
-    values, x = ritz.rayleigh_ritz(operator, mass, (x,), size)
     p = jnp.zeros_like(x)
     known = _alone(values, size)
     for number in itertools.count(1):
         k = x.shape[0]
         current = jnp.asarray(values, x.dtype)
-        w, norms, rows, slip = _expand(operator, mass, hierarchy, current, x, p, degree=degree, width=width)
+        w, norms, rows, slip = _expand(operator, mass, hierarchy, current, x, p)
         if number % MEASURED == 0 or float(jnp.abs(slip).max()) > SLIP * abs(values[-1]):
             known = _Known(*(np.asarray(matrix, np.float64) for matrix in ritz.project(operator, mass, (x, p))))
         whole = known.with_rows(*rows)
@@ -159,6 +149,19 @@ def _alone(values: np.ndarray, size: int) -> _Known:
     return _Known(linalg.block_diag(own, none), linalg.block_diag(np.diag(values), none))
 
 
+@jax.jit
+def _rows(operator: Stencil, mass: Stencil, x: jax.Array, g: jax.Array) -> jax.Array:
+    return grams((ritz.product(mass, g), ritz.product(operator, g)), (x, g)).reshape(2, g.shape[0], -1)
+
+
+def _joined(pencil: Pencil, values: np.ndarray, x: jax.Array, guards: jax.Array) -> tuple[np.ndarray, jax.Array]:
+    """Ritz pairs in the span of Ritz vectors and further ones."""
+    known = _Known(np.eye(len(values)), np.diag(values))
+    whole = known.with_rows(*_rows(pencil.operator, pencil.mass, x, guards))
+    values, chosen = ritz.coefficients(*whole, len(values) + len(guards), ritz.unit(x))
+    return values, ritz.recombine(ritz.split(chosen, (x, guards)), (x, guards))
+
+
 def prefilter(pencil: Pencil, x: jax.Array, degree: int) -> jax.Array:
     """A mild Chebyshev filter, gain at most 75: what lies above top (2.5 / degree)^2 is damped."""
     return amplify(pencil, x, pencil.top * (2.5 / max(degree, 3)) ** 2, degree) if degree else x
@@ -167,6 +170,7 @@ def prefilter(pencil: Pencil, x: jax.Array, degree: int) -> jax.Array:
 def lobpcg(
     pencil: Pencil,
     hierarchy: Hierarchy,
+    values: np.ndarray,
     x: jax.Array,
     count: int,
     *,
@@ -174,28 +178,25 @@ def lobpcg(
     residual: float,
     maximum: int,
     key: jax.Array,
-    degree: int = 6,
-    width: float = 30.0,
     filter_degree: int = 20,
     confirmations: int = 1,
 ) -> Result:
     """Improve a block until the sum of the Ritz values rests and the residuals are small, then doubt it.
 
     It stops when the sum of the wanted values fell by less than `tol` of itself twice in a row and every wanted
-    |A x - lambda B x| is at most `residual` lambda_K. The guards are then thrown away for filtered random vectors and
-    it must come to rest again: a mode that the start had missed shows up in these, a sum at rest alone does not tell.
+    |A x - lambda B x| is at most `residual` lambda_K. Before, when the sum is nearly at rest, the guards are thrown
+    away for filtered random vectors: a mode that the start had missed shows up in these, a sum alone does not tell.
 
     Args:
         pencil: A, B.
         hierarchy: of A.
-        x: `[k, n]` first block, k >= count.
+        values: `[k]` Ritz values of the first block.
+        x: `[k, n]` first block, Ritz vectors, k >= count.
         count: pairs wanted, K.
         tol: relative change of the Ritz sum.
         residual: relative to the largest wanted value; the error of the values falls with its square.
         maximum: steps at most.
         key: of the random guards.
-        degree: of the V-cycle's smoother.
-        width: of the V-cycle's smoother.
         filter_degree: of the filter on the start and on random guards; 0 leaves it out.
         confirmations: how often the guards are renewed; none without guards.
 
@@ -204,18 +205,19 @@ def lobpcg(
     """
     size, taken, converged, total = x.shape[0], 0, False, np.inf
     rounds = 1 + (confirmations if size > count else 0)
-    values = np.full(size, np.inf)
     for number in range(rounds):
         if number:
             guards = random_block(pencil, jax.random.fold_in(key, number), size - count)
-            x = jnp.concatenate([x[:count], prefilter(pencil, guards, filter_degree)])
-        converged, quiet = False, 0
-        path = steps(pencil.operator, pencil.mass, hierarchy, x, degree=degree, width=width)
+            values, x = _joined(pencil, values[:count], x[:count], prefilter(pencil, guards, filter_degree))
+        last = number + 1 == rounds
+        converged, quiet, rest = False, 0, tol if last else LOOSE * tol
+        path = steps(pencil.operator, pencil.mass, hierarchy, values, x)
         for values, x, norms in path:  # noqa: B007 - used after the loop
             taken += 1
             change, total = total - values[:count].sum(), values[:count].sum()
-            quiet = quiet + 1 if change <= tol * abs(total) else 0
-            converged = quiet >= 2 and bool((norms[:count] <= residual * abs(values[count - 1])).all())
+            quiet = quiet + 1 if change <= rest * abs(total) else 0
+            small = bool((norms[:count] <= residual * abs(values[count - 1])).all())
+            converged = quiet >= 2 and small if last else quiet > 0
             if converged or taken >= maximum:
                 break
     return Result(values[:count], x[:count], taken, converged)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rwalk import graph, multigrid
+from rwalk import graph
 from rwalk.graph import Lattice
 from rwalk.stencil import Stencil, apply, congruent, one_by_one, reciprocal
 
@@ -138,8 +138,3 @@ def random_block(pencil: Pencil, key: jax.Array, count: int) -> jax.Array:
     """Normal vectors that are zero on voxels which are not coupled, `[count, n]`."""
     mass = pencil.mass.diagonal
     return jnp.where((mass > 0)[None], jax.random.normal(key, (count, mass.size), mass.dtype), 0)
-
-
-def hierarchy_of(pencil: Pencil, coarsest: int) -> multigrid.Hierarchy:
-    """Multigrid of A."""
-    return multigrid.setup(pencil.operator, pencil.near_null, coarsest=coarsest)

@@ -1,79 +1,20 @@
-"""Where to begin: eigenvectors of the coarsest lattice brought up level by level, and small pieces with weak borders.
+"""What else to begin with: small pieces with weak borders.
 
-Legend: k vectors in a block; n voxels; blocks are `[k, n]`.
+Legend: n voxels; blocks are `[k, n]`.
 """
-
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from rwalk import graph, multigrid
-from rwalk.eigen import lobpcg, ritz
-from rwalk.eigen.pencil import Pencil, random_block
+from rwalk import graph
+from rwalk.eigen.pencil import Pencil
 from rwalk.graph import Lattice
-from rwalk.multigrid import Hierarchy
-from rwalk.stencil import Stencil, to_sparse
 
 THRESHOLDS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the largest weight
 LARGEST_PIECE = 0.02  # of all voxels
-STEPS_PER_LEVEL = 12
-
-_galerkin = jax.jit(multigrid.galerkin)
-_prolong = jax.jit(multigrid.prolong)
-
-
-def masses(pencil: Pencil, hierarchy: Hierarchy) -> list[Stencil]:
-    """B on every level, fine to coarse: P^T B P."""
-    found = [pencil.mass]
-    for level in hierarchy.levels:
-        found.append(_galerkin(level, found[-1]))
-    return found
-
-
-def cascade(
-    pencil: Pencil, hierarchy: Hierarchy, count: int, key: jax.Array, *, degree: int, width: float
-) -> jax.Array:
-    """First block: dense on the coarsest level, then some steps of LOBPCG on each finer one but the finest.
-
-    Args:
-        pencil: A, B.
-        hierarchy: of A.
-        count: vectors wanted, k.
-        key: of random vectors that fill up where the coarsest level is too small.
-        degree: of the smoother.
-        width: of the smoother.
-
-    Returns:
-        `[k, n]`.
-    """
-    weights = masses(pencil, hierarchy)
-    x = _dense(hierarchy.coarsest, weights[-1], count)
-    for depth in range(len(hierarchy.levels) - 1, -1, -1):
-        x = _prolong(hierarchy.levels[depth], x)
-        if depth:
-            below = multigrid.Hierarchy(hierarchy.levels[depth:], hierarchy.coarsest, hierarchy.inverse)
-            operator = hierarchy.levels[depth].operator
-            path = lobpcg.steps(operator, weights[depth], below, x, degree=degree, width=width)
-            x = next(itertools.islice(path, STEPS_PER_LEVEL - 1, None))[1]
-    missing = count - x.shape[0]
-    return jnp.concatenate([x, random_block(pencil, key, missing)]) if missing > 0 else x
-
-
-def _dense(operator: Stencil, mass: Stencil, count: int) -> jax.Array:
-    a, b = to_sparse(operator).toarray(), to_sparse(mass).toarray()
-    live = np.diag(b) > 0
-    a, b = a[np.ix_(live, live)], b[np.ix_(live, live)]
-    with ritz.one_thread():
-        shares, directions = linalg.eigh(b)
-        basis = directions[:, shares > 1e-6 * shares[-1]] / np.sqrt(shares[shares > 1e-6 * shares[-1]])
-        _, vectors = linalg.eigh(basis.T @ a @ basis)
-    x = np.zeros((min(count, vectors.shape[1]), operator.size))
-    x[:, live] = (basis @ vectors).T[: x.shape[0]]
-    return jnp.asarray(x, operator.diagonal.dtype)
 
 
 def pieces(lattice: Lattice, pencil: Pencil, limit: float, most: int) -> jax.Array:

@@ -1,0 +1,56 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rwalk import graph, solve, stencil
+from rwalk.eigen import aggregation, pencil
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def pencil_of(image, beta=100.0):
+    return pencil.pencil_of(graph.build(jnp.asarray(image)[None], beta=beta, spacing=(1.0,) * image.ndim))
+
+
+def striped(size):
+    """Lines of one voxel on odd rows, which cubes of voxels tie to what lies beside them."""
+    image = np.random.default_rng(0).normal(0, 0.02, (size, size))
+    image[1::4, 2:-2] += 1
+    return image
+
+
+def steps(matrix, precondition):
+    near_null = matrix.near_null / jnp.linalg.norm(matrix.near_null)
+    b = jnp.asarray(np.random.default_rng(1).normal(size=matrix.operator.size))
+    b = (b - near_null * (near_null @ b))[None]
+    return int(solve.conjugate_gradients(matrix.operator, precondition, b, jnp.zeros_like(b), 1e-6, 300)[1])
+
+
+def test_lines_of_one_voxel_cost_few_steps():
+    matrix = pencil_of(striped(32))
+    hierarchy, _, _ = aggregation.setup(matrix, 4, coarsest=40)
+    assert len(hierarchy.levels) >= 2
+    assert steps(matrix, lambda r: aggregation.vcycle(hierarchy, r)) < 25
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (5, 6, 5)])
+def test_the_v_cycle_is_symmetric_and_positive_and_coarse_products_are_exact(noise, shape):
+    matrix = pencil_of(noise.random(shape), 20.0)
+    hierarchy, values, first = aggregation.setup(matrix, 3, coarsest=12)
+    cycle = np.asarray(aggregation.vcycle(hierarchy, jnp.eye(matrix.operator.size)))
+    np.testing.assert_allclose(cycle, cycle.T, atol=1e-10)
+    assert np.linalg.eigvalsh((cycle + cycle.T) / 2).min() > -1e-10
+    level = hierarchy.levels[0]
+    p, a = np.asarray(level.prolongation.todense()), stencil.to_sparse(matrix.operator).toarray()
+    np.testing.assert_array_equal(level.restriction.todense(), p.T)
+    np.testing.assert_allclose(hierarchy.levels[1].operator.todense(), p.T @ a @ p, atol=1e-13)
+    inside = np.asarray((first * stencil.apply(matrix.operator, first)).sum(1) / (first**2).sum(1))
+    np.testing.assert_allclose(np.sort(inside), values, atol=1e-8)  # Ritz values of the first block
+
+
+def test_equal_edges_do_not_make_one_aggregate():
+    matrix = stencil.to_sparse(pencil_of(np.ones((30, 30))).operator)
+    sizes = np.bincount(aggregation.aggregates(matrix, np.ones(900)))
+    assert sizes.min() >= 2
+    assert sizes.max() < 40
+    assert 2 < sizes.mean() < 6
