@@ -1,5 +1,6 @@
 """Validated objects for learned models. Nothing here imports jax when it is loaded."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -71,6 +72,30 @@ class Subjects(Collection):
         from faultloc import corpus, subjects
 
         return subjects.Subjects(corpus.load(self.name, self.path, self.limit))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Timing:
+    """A program of a given size, timed instead of ranked."""
+
+    way: Literal["tflm", "deeprob", "spflow"]
+    size: int = Field(gt=1)
+    subclasses: int = Field(gt=0, le=64)
+    repetitions: int = Field(gt=0)
+    peers: Path
+    worker: Path
+    timeout: float = Field(gt=0)
+    limit: int | None = Field(gt=0)
+
+    def source(self, ranker: Any, statistics: Statistics, display: Display, task: Task) -> Any:  # noqa: ARG002
+        """One interval."""
+        from faultloc import timing
+
+        size = self.size if self.limit is None else min(self.size, 100 * self.limit)
+        return timing.Timing(
+            self.way, size, self.subclasses, repetitions=self.repetitions, peers=self.peers, worker=self.worker,
+            timeout=self.timeout,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -20,7 +20,6 @@ from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
 MOVING = (*features.GROUPS["formulas"], *features.GROUPS["function"])  # features that coverage moves; they come first
-RATE = 0.06  # of the first step of learning
 WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
@@ -113,13 +112,13 @@ class Posterior:
         grown = forest.plant([self._example(bug) for bug in bugs])
         weight = np.array([[float(bug.program != name) for name in programs] for bug in bugs])
         learned = learn.fit_folds(
-            grown, weight, jax.random.key(0), subclasses=1, restarts=1, steps=self._steps, rate=RATE,
+            grown, weight, jax.random.key(0), subclasses=1, restarts=1, steps=self._steps, rate=learn.RATE,
             penalty=learn.Penalty(ridge=self._ridge),
         )  # fmt: skip
         return {name: Fitted(model) for name, model in zip(programs, learned.model, strict=True)}
 
     def _learned(self, bugs: Sequence[corpus.Bug]) -> models.Model:
-        return learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps, rate=RATE)
+        return learn.fit([self._example(bug) for bug in bugs], ridge=self._ridge, steps=self._steps)
 
     def _example(self, bug: corpus.Bug) -> learn.Example:
         if bug.name not in self._known:

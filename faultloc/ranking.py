@@ -136,7 +136,8 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(case.outcomes.items()))
         raise InputError(
             f"{case.title}: no failing test ran a line of the program ({told}); without one no line is more suspect "
-            "than another: add a test that shows the bug, or name the right ones with corpus.arguments=[FILE]"
+            "than another. What can be ranked: the run with a test that shows the bug (add it, or name its file with "
+            "corpus.arguments=[FILE]), or an earlier run that failed (corpus=spectrum corpus.path=RUN/spectrum.npz)"
         )
     if not counts.ef.any():
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")

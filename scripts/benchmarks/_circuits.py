@@ -1,31 +1,11 @@
 """Circuits as arrays, as peers receive them, and their densities in float64."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-KINDS = ("leaf", "product", "sum")
-
-
-def to_arrays(nodes: Sequence[Any], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Nodes of `faultloc.circuit` as arrays, beside the rows of evidence."""
-    width = max((len(node.table) for node in nodes), default=1)
-    table = np.zeros((len(nodes), max(width, 1)))
-    for i, node in enumerate(nodes):
-        table[i, : len(node.table)] = node.table
-    weights = [w for node in nodes for w in (node.weights or (1.0,) * len(node.children))]
-    return {
-        "rows": np.asarray(rows, np.float64),
-        "kind": np.array([KINDS.index(node.kind) for node in nodes]),
-        "start": np.cumsum([0, *(len(node.children) for node in nodes)]),
-        "children": np.array([child for node in nodes for child in node.children], int),
-        "weights": np.array(weights),
-        "variable": np.array([node.variable for node in nodes]),
-        "values": np.array([len(node.table) for node in nodes]),
-        "leaf_table": table,
-        "gaussian": np.array([node.gaussian or (0.0, 1.0) for node in nodes]),
-    }
+from faultloc.timing import KINDS
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> list[Any]:

@@ -1,19 +1,19 @@
 """Benchmarks of faultloc: posteriors of trees of statements, circuits against other libraries, growth, memory."""
 
-import argparse
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import _circuits, _faultloc_collect
+from benchmarks import _circuits, _faultloc_collect, _faultloc_training
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 from peers import faultloc_local
 
+from faultloc import timing
+
 GOLDEN_ENVIRONMENT, GOLDEN_MODULE, GOLDEN_VERSIONS = "deeprob", "faultloc_circuits", ("deeprob-kit", "torch")
 ARGPARSE = 7870  # nodes of the syntax tree of argparse.py in Python 3.11; other versions are cut or repeated to it
-SUBCLASSES, RELATIONS = 4, 200
+SUBCLASSES = 4
 RECURSION = Peer("NumPy, one statement after the other", "faultloc_local:recursion")
 
 
@@ -26,24 +26,13 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         *map(growth, sizes),
         circuit(6500 if size is None else 200),
         _faultloc_collect.collect(500 if size is None else 20),
+        *([_faultloc_training.training(settings.data, size)] if settings.data else []),
     ]
 
 
 def tree_inputs(size: int) -> Inputs:
     """The syntax tree of argparse.py, cut or repeated to so many nodes, with random tables."""
-    from faultloc import tree
-
-    parsed, _ = tree.from_python({"argparse.py": Path(argparse.__file__).read_text(encoding="utf-8")})
-    whole = parsed.parent.astype(np.int64)
-    copies = -(-size // len(whole))
-    parent = np.concatenate([np.where(whole < 0, -1, whole + i * len(whole)) for i in range(copies)])[:size]
-    rng = np.random.default_rng(0)
-    table = rng.dirichlet(np.ones(SUBCLASSES), (RELATIONS, SUBCLASSES))
-    return {
-        "parent": parent, "relation": rng.integers(0, RELATIONS, size).astype(np.int32),
-        "prior": np.log(np.full(SUBCLASSES, 1 / SUBCLASSES)), "table": np.log(table),
-        "evidence": rng.normal(size=(size, SUBCLASSES)) - 1,
-    }  # fmt: skip
+    return timing.tree_inputs(size, SUBCLASSES)
 
 
 def posteriors(arrays: Inputs) -> Run:
@@ -68,38 +57,14 @@ def posterior(size: int) -> Benchmark:
 
     def inputs() -> Inputs:
         arrays = tree_inputs(size)
-        return {**arrays, **_circuits.to_arrays(grounded(arrays), np.zeros((1, size * 2)))}
+        return {**arrays, **timing.to_arrays(timing.grounded(arrays), np.zeros((1, size)))}
 
     return Benchmark(
         "posterior", f"posteriors of {size} nodes, {SUBCLASSES} subclasses (peers: the total alone)", inputs,
         posteriors, lambda arrays: faultloc_local.recursion(arrays)(), 1e-5,
         (Peer("deeprob-kit, grounded", "faultloc_circuits:deeprob", 760, environment="deeprob"), RECURSION),
-        answer=lambda result: result[2], error=lambda a, b: relative(np.ravel(a)[0], np.ravel(b)[0]),
+        answer=lambda result: result[2], error=lambda a, b: relative(np.ravel(a)[0], np.ravel(b)[0]), seconds=0.005,
     )  # fmt: skip
-
-
-def grounded(arrays: Inputs) -> list[Any]:
-    """The tree as a circuit: each statement has a leaf for what is seen at it, scaled to a probability."""
-    from faultloc.circuit import Node
-
-    parent, relation = arrays["parent"], arrays["relation"]
-    # Evidence may exceed one: peers get it relative to its largest value, and the rest as a Gaussian's height.
-    nodes: list[Node] = []
-    inside: dict[int, list[list[int]]] = {}
-    for n in range(len(parent) - 1, -1, -1):
-        here = []
-        for k in range(SUBCLASSES):
-            height = float(np.exp(arrays["evidence"][n, k]))
-            nodes.append(Node("leaf", variable=n, gaussian=(0.0, 1 / (height * np.sqrt(2 * np.pi)))))
-            nodes.append(Node("product", (len(nodes) - 1, *(each[k] for each in inside.get(n, [])))))
-            here.append(len(nodes) - 1)
-        rows = np.exp(arrays["prior"])[None] if parent[n] < 0 else np.exp(arrays["table"][relation[n]])
-        sent = []
-        for row in rows:
-            nodes.append(Node("sum", tuple(here), tuple((row / row.sum()).tolist())))
-            sent.append(len(nodes) - 1)
-        inside.setdefault(int(parent[n]), []).append(sent)
-    return nodes
 
 
 def growth(size: int) -> Benchmark:
@@ -123,7 +88,7 @@ def circuit(size: int) -> Benchmark:
         nodes = learnspn.learn(rows[: size // 2], np.full(40, 2), least=4, significance=0.2)
         asked = rows[-1000:].copy()
         asked[rng.random(asked.shape) < 0.2] = np.nan
-        return _circuits.to_arrays(nodes, asked)
+        return timing.to_arrays(nodes, asked)
 
     def ours(arrays: Inputs) -> Run:
         import jax.numpy as jnp
@@ -154,4 +119,4 @@ def golden_inputs() -> dict[str, Any]:
     nodes = learnspn.learn(rows, np.array([2, 2, 0]))
     asked = rows[:6].copy()
     asked[[1, 2, 3, 3], [0, 2, 0, 1]] = np.nan
-    return {name: array.tolist() for name, array in _circuits.to_arrays(nodes, asked).items()}
+    return {name: array.tolist() for name, array in timing.to_arrays(nodes, asked).items()}

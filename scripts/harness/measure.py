@@ -70,6 +70,7 @@ class Benchmark:
         answer: takes a result of ours to the form of the reference.
         error: of an answer against the reference.
         memory_mb: bar on the extra memory of one run of ours, in megabytes; None where it is not measured.
+        seconds: bar on one run of ours; None where only ratios count.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Benchmark:
     answer: Callable[[Any], Any] = lambda result: result
     error: Callable[[Any, Any], float] = largest_difference
     memory_mb: float | None = None
+    seconds: float | None = None
 
 
 class Timing(NamedTuple):

@@ -1,13 +1,27 @@
 """Runs the benchmarks of a package: every peer in turn with ours, on the same arrays."""
 
 import dataclasses
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.environment import Worker, distributions, installed
 from harness.floor import extra_memory, read_once
-from harness.measure import Benchmark, Detail, Inputs, Peer, Row, Side, Timing, interleave, judge, timed
+from harness.measure import (
+    LEAST,
+    ROW_BUDGET,
+    Benchmark,
+    Detail,
+    Inputs,
+    Peer,
+    Row,
+    Side,
+    Timing,
+    interleave,
+    judge,
+    timed,
+)  # fmt: skip
 
 Measured = tuple[Row, Detail]
 
@@ -36,7 +50,7 @@ class Bench:
         self.versions: dict[str, str] = {}
 
     def rows(self, benchmark: Benchmark) -> Iterator[Measured]:
-        """Measure one benchmark: a row for each peer, then one for the memory where that has a bar."""
+        """Measure one benchmark: a row for each peer, then one for memory and one for seconds where they have a bar."""
         inputs = benchmark.inputs()
         floor = read_once(inputs.values(), self._settings.threads)
         reference, ours = benchmark.reference(inputs), timed(benchmark.ours(inputs))
@@ -55,6 +69,8 @@ class Bench:
             yield row, Detail("measured", timing, peer_error, floor)
         if benchmark.memory_mb is not None:
             yield self._memory(benchmark, ours, reference, floor)
+        if benchmark.seconds is not None:
+            yield self._seconds(benchmark, ours, reference, floor)
 
     def _interleave(self, ours: Side, peer: Peer, inputs: Inputs) -> tuple[Timing, Any, Any]:
         with Worker(peer.environment, self._settings.threads) as worker:
@@ -81,3 +97,14 @@ class Bench:
         error, ratio = benchmark.error(benchmark.answer(result), reference), benchmark.memory_mb / max(extra, 0.1)
         met = judge(ratio, error, bar, benchmark.tolerance)
         return Row(benchmark.name, name, seconds, None, ratio, error, bar, met), Detail(floor_s=floor, extra_mb=extra)
+
+    def _seconds(self, benchmark: Benchmark, ours: Side, reference: Any, floor: float) -> Measured:
+        """A row whose peer is the allowance: the ratio is allowed over used seconds, its bar 1."""
+        name, bar = f"allowance of {benchmark.seconds:g} s", self._bar(1.0)
+        first = ours()[0]  # may compile
+        wanted = self._repetitions or (LEAST if first < ROW_BUDGET else 1)
+        runs = [ours() for _ in range(wanted)]
+        seconds = statistics.median(took for took, _ in runs)
+        error, ratio = benchmark.error(benchmark.answer(runs[-1][1]), reference), benchmark.seconds / seconds
+        met = judge(ratio, error, bar, benchmark.tolerance)
+        return Row(benchmark.name, name, seconds, None, ratio, error, bar, met), Detail(floor_s=floor)

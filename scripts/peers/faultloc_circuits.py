@@ -22,6 +22,38 @@ def spflow(arrays: dict) -> object:
     return lambda: log_likelihood(root, rows)[:, 0]
 
 
+def deeprob_inference(arrays: dict) -> object:
+    """Log-density and the derivatives by all nodes, of which the posteriors are read, in deeprob-kit, `[rows]`."""
+    root, rows = _deeprob_circuit(arrays), np.asarray(arrays["rows"], np.float32)
+    return lambda: _deeprob_passes(root, rows)[0]
+
+
+def deeprob_learning(arrays: dict) -> object:
+    """One round of its expectation maximisation of the weights of sums, as its `expectation_maximization` does it."""
+    from deeprob.spn.structure.node import Sum
+    from deeprob.spn.utils.filter import filter_nodes_by_type
+
+    root, rows = _deeprob_circuit(arrays), np.asarray(arrays["rows"], np.float32)
+    sums = filter_nodes_by_type(root, Sum)
+
+    def run() -> np.ndarray:
+        total, logs, slopes = _deeprob_passes(root, rows)
+        for node in sums:
+            inside = logs[[child.id for child in node.children]]
+            node.em_step(np.exp(inside - total + slopes[node.id]), 0.5)
+        return total
+
+    return run
+
+
+def _deeprob_passes(root: object, rows: np.ndarray) -> tuple:
+    from deeprob.spn.algorithms.gradient import eval_backward
+    from deeprob.spn.algorithms.inference import log_likelihood
+
+    total, logs = log_likelihood(root, rows, return_results=True)
+    return total, logs, eval_backward(root, logs)
+
+
 def golden(inputs: dict) -> dict:
     """Values that the tests keep."""
     arrays = {name: np.array(value, np.float64) for name, value in inputs.items()}

@@ -3,23 +3,22 @@
 import numpy as np
 import pytest
 
-from faultloc import cases, localize, models, ranking, report, triage
+from faultloc import cases, models, ranking, report, triage
 from faultloc.io import InputError
 from faultloc.options import Display, Statistics, Task
 from faultloc.rankers import Formula, Posterior, shipped
-from tests.faultloc.test_use import make, options
+from tests.faultloc import shop
 
 TOP = Display(top=3, context=0, beside=())
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found():
     """The shop, ranked by the model that ships; its two failing tests share the faulty line."""
     import jax
 
-    case = localize.from_project(options(make(tmp_path_factory.mktemp("shop"))))
     posterior = Posterior(ridge=10.0, steps=100)
-    return ranking.rank(case, posterior, (), jax.random.key(0), Statistics(resamples=100, level=0.9))
+    return ranking.rank(shop.case(), posterior, (), jax.random.key(0), Statistics(resamples=100, level=0.9))
 
 
 def lines(given):

@@ -1,8 +1,6 @@
-"""The command as a user meets it: a planted bug in the printed list, the files of a report, faults in one line."""
+"""The command as a user meets it: a planted bug in the printed list, faults in one line."""
 
-import csv
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
@@ -11,66 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faultloc import localize, ranking, report
+from faultloc import localize, ranking
 from faultloc.io import InputError
 from faultloc.options import Display, Formula, Project, Statistics
 from faultloc.rankers import Posterior
 from faultloc.spectrum import pack
 from tests.conftest import REPOSITORY
-
-SHOP = """\
-RATES = {"book": 0.05}
-
-
-def rate(kind):
-    if kind in RATES:
-        return RATES[kind]
-    return 0.2
-
-
-def price(kind, net, count=1):
-    if count > 10:
-        net = net * 9  # planted: should be 0.9
-    return round(net * count * (1 + rate(kind)), 2)
-"""
-TESTS = """\
-from shop import price
-
-
-def test_book():
-    assert price("book", 10) == 10.5
-
-
-def test_other():
-    assert price("pen", 10) == 12
-
-
-def test_many():
-    assert price("pen", 1, 20) == 21.6
-
-
-def test_many_books():
-    assert price("book", 1, 100) == 94.5
-"""
-PLANTED = 12
-
-
-def make(folder):
-    (folder / "shop.py").write_text(SHOP)
-    (folder / "test_shop.py").write_text(TESTS)
-    (folder / "conftest.py").write_text("")
-    return folder
+from tests.faultloc import shop
 
 
 @pytest.fixture
 def project(tmp_path):
-    return make(tmp_path)
+    return shop.make(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    """What the tests of the shop did, run once."""
-    return localize.from_project(options(make(tmp_path_factory.mktemp("shop"))))
+def case():
+    return shop.case()
 
 
 def command(*arguments, cwd):
@@ -85,13 +40,8 @@ def options(path, **changes):
     return Project(**({"path": str(path)} | given | changes))
 
 
-def ranked(case, key, name="ochiai"):
-    ranker = Formula(name=name, inside_first=False).ranker()
-    return ranking.rank(case, ranker, ("tarantula", "op2"), key, Statistics(resamples=100, level=0.9))
-
-
 def run_and_rank(path, key, **changes):
-    return ranked(localize.from_project(options(path, **changes)), key)
+    return shop.ranked(localize.from_project(options(path, **changes)), key)
 
 
 def test_the_command_prints_the_planted_line_first_and_writes_the_files(project):
@@ -101,9 +51,9 @@ def test_the_command_prints_the_planted_line_first_and_writes_the_files(project)
     assert lines[0].startswith(f"{project.name}: 2 failed, 2 passed; ")
     first = next(line for line in lines if line.startswith("#"))
     assert first.startswith("#1 ")
-    assert f"shop.py:{PLANTED}  score 1, rank 1 to " in first
+    assert f"shop.py:{shop.PLANTED}  score 1, rank 1 to " in first
     assert "; run by 2 of 2 failing and 0 of 2 passing tests; in price, Assign/BinOp" in first
-    assert f"    >    {PLANTED} |         net = net * 9  # planted: should be 0.9" in lines
+    assert f"    >    {shop.PLANTED} |         net = net * 9  # planted: should be 0.9" in lines
     written = {path.name for path in (project / "out").iterdir()}
     assert {"heat.html", "faultloc.sarif", "suspects.csv", "suspects.json", "ranking.csv"} <= written
     assert "\x1b" not in done.stdout
@@ -136,8 +86,19 @@ def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
     assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
 
 
+def test_a_run_of_the_tests_finds_what_is_worked_by_hand(case, project):
+    run = localize.from_project(options(project))
+    names = [test.rpartition("::")[2] for test in run.recording.tests]
+    order = [names.index(name) for name in case.recording.tests]
+    np.testing.assert_array_equal(run.recording.spectrum.covered()[order], case.recording.spectrum.covered())
+    np.testing.assert_array_equal(run.recording.spectrum.failed[order], case.recording.spectrum.failed)
+    np.testing.assert_array_equal(run.recording.lines, case.recording.lines)
+    assert (run.recording.files, run.texts, run.outcomes) == (case.recording.files, case.texts, case.outcomes)
+    assert ["216" in message for _, message in sorted(run.failures)] == [True, False]
+
+
 def test_ranks_bands_and_reasons_are_those_worked_by_hand(case, key):
-    found = ranked(case, key)
+    found = shop.ranked(case, key)
     # The two failing tests run lines 5, 11, 12, 13 both and 6 or 7 one each; the passing ones run all but line 12.
     rows = {s.line: (s.first, s.last, s.ef, s.ep) for s in found.suspects}
     assert rows == {
@@ -154,7 +115,7 @@ def test_ranks_bands_and_reasons_are_those_worked_by_hand(case, key):
 
 
 def test_import_lines_count_for_every_test_on_request(case, project, key):
-    dropped, kept = ranked(case, key), run_and_rank(project, key, imports="every")
+    dropped, kept = shop.ranked(case, key), run_and_rank(project, key, imports="every")
     assert not any(s.line == 1 for s in dropped.suspects)
     assert {(s.ef, s.ep) for s in kept.suspects if s.line in (1, 4, 10)} == {(2, 2)}
 
@@ -163,7 +124,7 @@ def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(projec
     (project / "broken.py").write_text("def (:\n")
     (project / "test_broken.py").write_text("import broken\n")
     found = run_and_rank(project, key)
-    assert found.suspects[0].line == PLANTED
+    assert found.suspects[0].line == shop.PLANTED
     assert any("test_broken.py could not be collected" in note for note in found.notes)
 
 
@@ -175,11 +136,11 @@ def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_r
         file=np.repeat(np.arange(2, dtype=np.int32), len(given.lines)),
         lines=np.tile(given.lines, 2),
     )
-    broken = case._replace(recording=twice, texts={"a.py": "def (:\n", "shop.py": SHOP})
+    broken = case._replace(recording=twice, texts={"a.py": "def (:\n", "shop.py": shop.SHOP})
     statistics = Statistics(resamples=100, level=0.9)
     found = ranking.rank(broken, Posterior(ridge=10.0, steps=100), (), key, statistics)
     assert {s.file for s in found.suspects} == {"shop.py"}
-    assert found.suspects[0].line == PLANTED
+    assert found.suspects[0].line == shop.PLANTED
     assert any(note.startswith("a.py: left out, invalid syntax") for note in found.notes)
 
 
@@ -240,110 +201,6 @@ def test_a_bug_planted_in_a_real_project_is_on_the_list_of_the_model_that_ships(
     (listed,) = [text for text in done.stdout.splitlines() if text.startswith("#") and f"toolz/{file}:{line} " in text]
     assert "probability" in listed
     assert "highest Ochiai in function" in listed
-
-
-def test_the_files_hold_the_ranking(case, key, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    found = ranked(case, key, name="dstar")
-    report.write(found, out, top=3, context=1)
-    with (out / "suspects.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["line"]) for row in rows] == [s.line for s in found.suspects]
-    content = json.loads((out / "suspects.json").read_text())
-    assert content["suspects"][0]["score"] == "inf"  # D* of the perfect suspect; JSON has no infinity
-    assert (out / "ranking.csv").read_text().splitlines()[:2] == [
-        "name;suspiciousness_value", f"shop.py#price:{PLANTED};inf",
-    ]  # fmt: skip
-    page = (out / "heat.html").read_text()
-    assert "net = net * 9  # planted" in page
-    assert "src=" not in page
-    assert "http" not in page
-
-
-def test_the_page_escapes_what_the_program_says(case, key, tmp_path):
-    nasty = case._replace(texts={"shop.py": SHOP.replace("# planted: should be 0.9", "# <script>alert(1)</script>")})
-    report.write(ranked(nasty, key), tmp_path, top=3, context=1)
-    assert "&lt;script&gt;alert" in (tmp_path / "heat.html").read_text()
-    assert "<script>" not in (tmp_path / "heat.html").read_text()
-
-
-def test_sarif_has_what_the_standard_requires(case, key):
-    log = report.sarif(ranked(case, key), 4)
-    assert log["version"] == "2.1.0"
-    (run,) = log["runs"]
-    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
-    assert len(run["results"]) == 4
-    ranks = [result["rank"] for result in run["results"]]
-    assert ranks[0] == 100
-    assert ranks == sorted(ranks, reverse=True)
-    for result in run["results"]:
-        assert rules[result["ruleIndex"]] == result["ruleId"]
-        assert result["level"] in {"none", "note", "warning", "error"}
-        assert result["message"]["text"]
-        (place,) = result["locations"]
-        artifact = place["physicalLocation"]["artifactLocation"]
-        assert artifact["uriBaseId"] in run["originalUriBaseIds"]
-        assert not artifact["uri"].startswith("/")
-        assert place["physicalLocation"]["region"]["startLine"] >= 1
-    assert run["originalUriBaseIds"]["SRCROOT"]["uri"].endswith("/")
-    assert len({r["partialFingerprints"]["line/v1"] for r in run["results"]}) == 4
-
-
-# Of section 3 of SARIF 2.1.0: which of its properties our objects may hold, and which they must.
-ALLOWED = {
-    "sarifLog": ({"$schema", "runs", "version"}, {"runs", "version"}),
-    "run": ({"tool", "originalUriBaseIds", "columnKind", "invocations", "results"}, {"tool"}),
-    "driver": ({"name", "version", "rules"}, {"name"}),
-    "rule": ({"id", "shortDescription", "fullDescription", "defaultConfiguration"}, {"id"}),
-    "invocation": ({"executionSuccessful", "toolExecutionNotifications"}, {"executionSuccessful"}),
-    "result": (
-        {"ruleId", "ruleIndex", "level", "rank", "message", "locations", "partialFingerprints"}, {"message"},
-    ),
-    "location": ({"physicalLocation", "logicalLocations"}, set()),
-    "physicalLocation": ({"artifactLocation", "region"}, {"artifactLocation"}),
-    "artifactLocation": ({"uri", "uriBaseId"}, set()),
-    "region": ({"startLine", "snippet"}, set()),
-    "message": ({"text"}, {"text"}),
-}  # fmt: skip
-
-
-def fits(kind, value):
-    allowed, required = ALLOWED[kind]
-    assert required <= value.keys() <= allowed, (kind, value.keys())
-    return value
-
-
-def test_sarif_holds_nothing_that_the_standard_does_not_name(case, key):
-    log = fits("sarifLog", json.loads(json.dumps(report.sarif(ranked(case, key), 4))))
-    assert (log["$schema"].rpartition("/")[2], log["version"]) == ("sarif-schema-2.1.0.json", "2.1.0")
-    (run,) = log["runs"]
-    fits("run", run)
-    (rule,) = fits("driver", run["tool"]["driver"])["rules"]
-    for name in ("shortDescription", "fullDescription"):
-        fits("message", fits("rule", rule)[name])
-    assert run["columnKind"] in {"utf16CodeUnits", "unicodeCodePoints"}
-    for invocation in run["invocations"]:
-        for note in fits("invocation", invocation)["toolExecutionNotifications"]:
-            assert note.keys() == {"level", "message"}
-    for result in run["results"]:
-        fits("message", fits("result", result)["message"])
-        assert -1 <= result["rank"] <= 100
-        assert all(isinstance(value, str) for value in result["partialFingerprints"].values())
-        for location in result["locations"]:
-            place = fits("physicalLocation", fits("location", location)["physicalLocation"])
-            fits("artifactLocation", place["artifactLocation"])
-            fits("message", fits("region", place["region"])["snippet"])
-            assert all(part.keys() == {"fullyQualifiedName", "kind"} for part in location.get("logicalLocations", []))
-
-
-def test_colours_are_for_terminals(case, key):
-    found = ranked(case, key)
-    assert "\x1b[38;5;196m" in "".join(report.listing(found, top=3, context=1, colours=True))
-    assert "\x1b" not in "".join(report.listing(found, top=3, context=1, colours=False))
-
-
-def test_heat_falls_with_the_logarithm_of_the_rank():
-    np.testing.assert_allclose(report.heat(np.array([1, 10, 100]), 100), [1, 0.5, 0])
 
 
 def test_display_and_statistics_refuse_nonsense():
