@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rwalk import graph
-from rwalk.eigen import aggregation, chebyshev, lanczos, lobpcg, reference, ritz, start
+from rwalk import aggregation, graph
+from rwalk.eigen import chebyshev, lanczos, lobpcg, reference, ritz, start
 from rwalk.eigen.pencil import Pencil, combine, gram, pencil_of, random_block
 from rwalk.graph import Lattice
 
@@ -105,7 +105,8 @@ def _unscale(pencil: Pencil, vectors: jax.Array) -> jax.Array:
 def _iterate(
     lattice: Lattice, pencil: Pencil, k: int, block: int, method: str, y0: jax.Array | None, rules: dict[str, Any]
 ) -> lobpcg.Result:
-    hierarchy, values, first = aggregation.setup(pencil, block)
+    hierarchy, steps = aggregation.build(pencil.operator, pencil.near_null)
+    values, first = start.coarse(pencil, steps, block)
     key = rules["key"]
     if y0 is not None:
         values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y0[:block],), block)

@@ -18,6 +18,7 @@ from jax import lax
 from scipy import linalg
 
 from rwalk import multigrid
+from rwalk.blas import one_thread
 from rwalk.eigen import ritz
 from rwalk.eigen.chebyshev import degree_for
 from rwalk.eigen.lobpcg import Result, residual_norms
@@ -192,6 +193,6 @@ def _mixture(pencil: Pencil, x: jax.Array, key: jax.Array) -> jax.Array:
 
 def _largest(matrix: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
     """The largest eigenpairs of the projected operator, of whose columns the upper half was computed."""
-    with ritz.one_thread():
+    with one_thread():
         theta, vectors = linalg.eigh(np.triu(matrix), lower=False)
     return theta[::-1][:kept], vectors[:, ::-1][:, :kept]

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from rwalk.eigen import aggregation, ritz
-from rwalk.eigen.aggregation import Hierarchy
+from rwalk import aggregation
+from rwalk.aggregation import Hierarchy
+from rwalk.blas import one_thread
+from rwalk.eigen import ritz
 from rwalk.eigen.pencil import Pencil, amplify, combine, gram, grams, in_pieces, random_block
 from rwalk.stencil import Stencil, apply, one_by_one
 
@@ -135,7 +137,7 @@ def steps(
         values, chosen = ritz.coefficients(*whole, size, ritz.unit(x))
         moved = chosen.copy()
         moved[:k] = 0
-        with ritz.one_thread():
+        with one_thread():
             lengths = np.sqrt(np.maximum(np.einsum("ik,ij,jk->k", moved, whole.masses, moved, optimize=True), 0))
             scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
             known = whole.within(np.concatenate([chosen, moved * scale], 1))

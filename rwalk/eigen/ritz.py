@@ -5,15 +5,14 @@ Legend: n voxels; a block is `[k, n]`; s vectors in all blocks together.
 
 import functools
 import itertools
-from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
-from threadpoolctl import ThreadpoolController
 
+from rwalk.blas import one_thread
 from rwalk.eigen.pencil import Blocks, combine, grams
 from rwalk.stencil import Stencil, apply, one_by_one
 
@@ -32,16 +31,6 @@ def projections(operator: Stencil, mass: Stencil, blocks: Blocks) -> tuple[jax.A
         upper = jnp.concatenate([jnp.pad(row, ((0, 0), (side - row.shape[1], 0))) for row in rows])
         results.append(jnp.triu(upper) + jnp.triu(upper, 1).T)
     return results[0], results[1]
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Matrices of a few hundred rows gain nothing from threads of BLAS, which wait for cores that XLA's hold."""
-    return _libraries().limit(limits=1, user_api="blas")
 
 
 def coefficients(masses: Any, energies: Any, count: int, rounding: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What else to begin with: small pieces with weak borders.
+"""What to begin with: the smallest pairs of a coarse level, and small pieces with weak borders.
 
 Legend: n voxels; blocks are `[k, n]`.
 """
@@ -6,15 +6,61 @@ Legend: n voxels; blocks are `[k, n]`.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import eigsh
 
 from rwalk import graph
+from rwalk.blas import one_thread
 from rwalk.eigen.pencil import Pencil
 from rwalk.graph import Lattice
+from rwalk.stencil import to_sparse
 
+DENSE = 700  # unknowns up to which a pencil is diagonalised as a dense one
 THRESHOLDS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the largest weight
 LARGEST_PIECE = 0.02  # of all voxels
+
+
+def coarse(
+    pencil: Pencil, steps: list[tuple[sparse.csr_array, sparse.csr_array]], count: int
+) -> tuple[np.ndarray, jax.Array]:
+    """A first block from the finest of the coarse levels that is small enough.
+
+    Args:
+        pencil: A, B.
+        steps: of `rwalk.aggregation.build`.
+        count: vectors wanted, k.
+
+    Returns:
+        Their Ritz values `[k]` and the block `[k, n]`; fewer where there are no more.
+    """
+    sizes = [matrix.shape[0] for _, matrix in steps]
+    depth = next((i + 1 for i, size in enumerate(sizes) if size <= max(4 * DENSE, 6 * count)), len(steps))
+    matrix = steps[depth - 1][1] if depth else to_sparse(pencil.operator)
+    mass = sparse.csr_array(sparse.diags_array(np.asarray(pencil.mass.diagonal, np.float64)))
+    for p, _ in steps[:depth]:
+        mass = sparse.csr_array(p.T @ mass @ p)
+    values, vectors = _smallest(matrix, mass, count)
+    x = vectors.astype(pencil.near_null.dtype)
+    for p, _ in reversed(steps[:depth]):
+        x = p.astype(x.dtype) @ x
+    return values, jnp.asarray(x.T)
+
+
+def _smallest(matrix: sparse.csr_array, mass: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest pairs of a coarse pencil, roughly: `[k]` and `[m, k]`, k = count or fewer."""
+    live = np.flatnonzero(mass.diagonal() > 0)
+    a, b = matrix[live][:, live], mass[live][:, live]
+    with one_thread():
+        if len(live) <= max(DENSE, 3 * count):
+            last = min(count, len(live)) - 1
+            values, vectors = linalg.eigh(a.toarray(), b.toarray(), subset_by_index=(0, last))
+        else:
+            guess, a, b = np.cos(np.arange(len(live))), sparse.csc_matrix(a), sparse.csc_matrix(b)
+            values, vectors = eigsh(a, count, b, sigma=-1e-6, v0=guess, tol=1e-2)
+    whole = np.zeros((matrix.shape[0], vectors.shape[1]))
+    whole[live] = vectors
+    return np.sort(values), whole
 
 
 def pieces(lattice: Lattice, pencil: Pencil, limit: float, most: int) -> jax.Array:

@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rwalk import graph, solve, stencil
-from rwalk.eigen import aggregation, pencil
+from rwalk import aggregation, graph, solve, stencil
+from rwalk.eigen import pencil, start
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -28,7 +28,7 @@ def steps(matrix, precondition):
 
 def test_lines_of_one_voxel_cost_few_steps():
     matrix = pencil_of(striped(32))
-    hierarchy, _, _ = aggregation.setup(matrix, 4, coarsest=40)
+    hierarchy, _ = aggregation.build(matrix.operator, matrix.near_null, coarsest=40)
     assert len(hierarchy.levels) >= 2
     assert steps(matrix, lambda r: aggregation.vcycle(hierarchy, r)) < 25
 
@@ -36,7 +36,8 @@ def test_lines_of_one_voxel_cost_few_steps():
 @pytest.mark.parametrize("shape", [(9, 12), (5, 6, 5)])
 def test_the_v_cycle_is_symmetric_and_positive_and_coarse_products_are_exact(noise, shape):
     matrix = pencil_of(noise.random(shape), 20.0)
-    hierarchy, values, first = aggregation.setup(matrix, 3, coarsest=12)
+    hierarchy, levels = aggregation.build(matrix.operator, matrix.near_null, coarsest=12)
+    values, first = start.coarse(matrix, levels, 3)
     cycle = np.asarray(aggregation.vcycle(hierarchy, jnp.eye(matrix.operator.size)))
     np.testing.assert_allclose(cycle, cycle.T, atol=1e-10)
     assert np.linalg.eigvalsh((cycle + cycle.T) / 2).min() > -1e-10

@@ -1,4 +1,4 @@
-"""Multigrid whose coarse unknowns follow strong edges: what preconditions the eigensolver, and where it begins.
+"""Multigrid whose coarse unknowns follow strong edges: for eigenvectors, and for systems of extreme contrast.
 
 Cubes of voxels tie a thin structure to what lies beside it, which no smoother repairs. Here every voxel joins the
 neighbour to which its edge is strongest, and the trees that arise are the aggregates. They are found on the host;
@@ -19,16 +19,16 @@ from jax.experimental import sparse as device
 from jax.experimental.layout import Layout, with_layout_constraint
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import eigsh
 
-from rwalk.eigen import ritz
-from rwalk.eigen.pencil import EXACT, Pencil
+from rwalk.blas import one_thread
 from rwalk.multigrid import largest_of
 from rwalk.stencil import Stencil, strides, to_sparse
 
 JITTER = 0.1  # of an edge's strength: among equal edges every voxel would join the one on the same side
 DROPPED = 1e-7  # share of the largest eigenvalue below which the coarsest matrix counts as singular
 DENSE = 700  # unknowns up to which a matrix is diagonalised as a dense one
+STALLED = 0.9  # a step to more unknowns than this share of the finer ones is not worth it
+NEGLIGIBLE = 1e-7  # length in the norm of A, of one's own, below which a vector counts as annihilated
 DAMPING = 1.5  # over the largest eigenvalue: best for the upper two thirds of the spectrum
 LARGEST = 2**24  # entries of a block that a V-cycle takes at once
 
@@ -54,14 +54,14 @@ class Level:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hierarchy:
-    """Levels from fine to coarse, and the pseudo-inverse `[m, m]` of the coarsest operator."""
+    """Levels from fine to coarse, and the pseudo-inverse of the coarsest operator, `[m, m]` or its diagonal `[m]`."""
 
     levels: tuple[Level, ...]
     inverse: jax.Array
 
 
 def aggregates(matrix: sparse.csr_array, near_null: np.ndarray) -> np.ndarray:
-    """Trees of strongest edges: for every unknown the number of its aggregate, `[n]`."""
+    """Trees of strongest edges: for every unknown the number of its aggregate, -1 where `near_null` is zero, `[n]`."""
     n = matrix.shape[0]
     rows, columns = np.repeat(np.arange(n), np.diff(matrix.indptr)), matrix.indices
     strength = np.where(rows == columns, 0, -matrix.data * near_null[rows] * near_null[columns])
@@ -71,7 +71,10 @@ def aggregates(matrix: sparse.csr_array, near_null: np.ndarray) -> np.ndarray:
     most[filled] = np.maximum.reduceat(strength, matrix.indptr[filled])
     best = np.flatnonzero((strength == most[rows]) & (strength > 0))
     links = sparse.coo_array((np.ones(len(best), bool), (rows[best], columns[best])), shape=(n, n))
-    return connected_components(links, directed=False)[1]
+    trees, live = connected_components(links, directed=False)[1], near_null > 0
+    labels = np.full(n, -1)
+    labels[live] = np.unique(trees[live], return_inverse=True)[1]
+    return labels
 
 
 def _noise(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -83,65 +86,67 @@ def _noise(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _coarser(
-    matrix: sparse.csr_array, mass: sparse.csr_array, near_null: np.ndarray, top: float, smooth: bool
-) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array, np.ndarray]:
-    """P, P^T A P with unit diagonal, P^T B P and the next near-null vector."""
+    matrix: sparse.csr_array, near_null: np.ndarray, top: float, smooth: bool
+) -> tuple[sparse.csr_array, sparse.csr_array, np.ndarray]:
+    """P, P^T A P with unit diagonal, and the next near-null vector.
+
+    An aggregate that is a component of its own is left out: A annihilates it, there is nothing to correct.
+    """
     labels = aggregates(matrix, near_null)
-    n, m = len(labels), int(labels.max()) + 1
-    p = sparse.csr_array((near_null, labels, np.arange(n + 1)), shape=(n, m))
+    live = labels >= 0
+    n, m = len(labels), int(labels.max(initial=-1)) + 1
+    p = sparse.csr_array((near_null[live], labels[live], np.append(0, np.cumsum(live))), shape=(n, m))
     if smooth:
         p = sparse.csr_array(p - 4 / (3 * top) * (matrix @ p))
     coarse = sparse.csr_array(p.T @ (matrix @ p))
+    length = np.sqrt(np.asarray(p.multiply(p).sum(0)).ravel())
     size = np.sqrt(np.maximum(coarse.diagonal(), 0))
-    unit = sparse.diags_array(np.divide(1, size, out=np.zeros_like(size), where=size > 0))
-    p = sparse.csr_array(p @ unit)
-    return p, sparse.csr_array(unit @ coarse @ unit), sparse.csr_array(p.T @ mass @ p), size
+    kept = np.flatnonzero(size > NEGLIGIBLE * length)
+    unit = sparse.diags_array(1 / size[kept])
+    p = sparse.csr_array(p[:, kept] @ unit)
+    return p, sparse.csr_array(unit @ coarse[kept][:, kept] @ unit), size[kept]
 
 
-def setup(pencil: Pencil, count: int, *, coarsest: int = DENSE) -> tuple[Hierarchy, np.ndarray, jax.Array]:
-    """Build the hierarchy, and a first block from one of its coarse levels.
+def build(
+    operator: Stencil, near_null: jax.Array, *, coarsest: int = DENSE
+) -> tuple[Hierarchy, list[tuple[sparse.csr_array, sparse.csr_array]]]:
+    """Build the hierarchy of a lattice's operator, on the host.
 
     A lattice of three axes keeps its first prolongation unsmoothed, or the rows of the coarse matrix would be long.
 
     Args:
-        pencil: A, B.
-        count: vectors wanted, k.
-        coarsest: unknowns of the last level at most.
+        operator: A, symmetric, positive semi-definite, with unit diagonal.
+        near_null: `[n]`, not negative; zero on voxels that the coarse levels shall leave alone.
+        coarsest: unknowns of the last level at most, where there are edges to get there.
 
     Returns:
-        The hierarchy, the Ritz values `[k]` of the first block, and the block `[k, n]`; fewer where there are no more.
+        The hierarchy, and for each step to a coarser level P and the coarse matrix, as `scipy.sparse` has them.
     """
-    dtype = pencil.near_null.dtype
-    matrix, near_null = to_sparse(pencil.operator), np.asarray(pencil.near_null, np.float64)
-    mass = sparse.csr_array(sparse.diags_array(np.asarray(pencil.mass.diagonal, np.float64)))
-    operator: Any = pencil.operator
+    dtype = operator.diagonal.dtype
+    matrix, vector = to_sparse(operator), np.asarray(near_null, np.float64)
+    finer: Any = operator
     levels: list[Level] = []
-    top, values, first = 2.0, np.zeros(0), None
+    steps: list[tuple[sparse.csr_array, sparse.csr_array]] = []
+    top = 2.0
     while matrix.shape[0] > coarsest:
-        p, following, mass, near_null = _coarser(
-            matrix, mass, near_null, top, smooth=bool(levels) or len(pencil.operator.shape) < 3
-        )
-        if p.shape[1] > 0.9 * p.shape[0]:
-            break  # nothing is coupled any more
-        levels.append(Level(operator, _move(p, dtype), _move(p.T, dtype), jnp.asarray(top, dtype)))
-        matrix, operator = following, _move(following, dtype)
+        p, coarse, following = _coarser(matrix, vector, top, smooth=bool(levels) or len(operator.shape) < 3)
+        if not 0 < p.shape[1] < STALLED * matrix.shape[0]:
+            break  # next to nothing is coupled any more
+        levels.append(Level(finer, _move(p, dtype), _move(p.T, dtype), jnp.asarray(top, dtype)))
+        steps.append((p, coarse))
+        matrix, vector, finer = coarse, following, _move(coarse, dtype)
         top = largest_of(matrix)
-        if first is None and matrix.shape[0] <= max(4 * DENSE, 6 * count):
-            values, first = _prolonged(levels, matrix, mass, count)
-    if first is None:
-        values, first = _prolonged(levels, matrix, mass, count)
-    return Hierarchy(tuple(levels), jnp.asarray(_pseudo_inverse(matrix), dtype)), values, first
+    return Hierarchy(tuple(levels), jnp.asarray(_bottom(matrix, coarsest), dtype)), steps
 
 
-def _prolonged(
-    levels: list[Level], matrix: sparse.csr_array, mass: sparse.csr_array, count: int
-) -> tuple[np.ndarray, jax.Array]:
-    """The smallest pairs of a coarse pencil, vectors brought up to the first level."""
-    values, vectors = _smallest(matrix, mass, count)
-    x = jnp.asarray(vectors, levels[0].top.dtype if levels else None)
-    for level in reversed(levels):
-        x = level.prolongation @ x
-    return values, x.T
+def _bottom(matrix: sparse.csr_array, coarsest: int) -> np.ndarray:
+    """The pseudo-inverse `[m, m]`; of a matrix that could not be made small that of its diagonal `[m]`."""
+    if matrix.shape[0] > coarsest:
+        return np.where(matrix.diagonal() > 0, 0.5, 0)  # a damped Jacobi step
+    with one_thread():
+        values, vectors = linalg.eigh(matrix.toarray())
+        kept = values > DROPPED * values[-1]
+        return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
 
 
 def _move(matrix: Any, dtype: Any) -> Any:
@@ -150,29 +155,6 @@ def _move(matrix: Any, dtype: Any) -> Any:
     matrix.sort_indices()
     data, indices, indptr = jnp.asarray(matrix.data, dtype), *map(jnp.asarray, (matrix.indices, matrix.indptr))
     return device.BCSR((data, indices, indptr), shape=matrix.shape, indices_sorted=True, unique_indices=True)
-
-
-def _pseudo_inverse(matrix: sparse.csr_array) -> np.ndarray:
-    with ritz.one_thread():
-        values, vectors = linalg.eigh(matrix.toarray())
-        kept = values > DROPPED * values[-1]
-        return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-
-
-def _smallest(matrix: sparse.csr_array, mass: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest pairs of a coarse pencil, roughly: `[k]` and `[m, k]`, k = count or fewer."""
-    live = np.flatnonzero(mass.diagonal() > 0)
-    a, b = matrix[live][:, live], mass[live][:, live]
-    with ritz.one_thread():
-        if len(live) <= max(DENSE, 3 * count):
-            last = min(count, len(live)) - 1
-            values, vectors = linalg.eigh(a.toarray(), b.toarray(), subset_by_index=(0, last))
-        else:
-            start, a, b = np.cos(np.arange(len(live))), sparse.csc_matrix(a), sparse.csc_matrix(b)
-            values, vectors = eigsh(a, count, b, sigma=-1e-6, v0=start, tol=1e-2)
-    whole = np.zeros((matrix.shape[0], vectors.shape[1]))
-    whole[live] = vectors
-    return np.sort(values), whole
 
 
 def product(operator: Any, x: jax.Array) -> jax.Array:
@@ -212,7 +194,9 @@ def _turned(hierarchy: Hierarchy, b: jax.Array) -> jax.Array:
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array) -> jax.Array:
     if depth == len(hierarchy.levels):
-        return jnp.matmul(hierarchy.inverse, b, precision=EXACT)
+        if hierarchy.inverse.ndim == 1:
+            return hierarchy.inverse[:, None] * b
+        return jnp.matmul(hierarchy.inverse, b, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
     damping = DAMPING / level.top
     x = damping * b
