@@ -98,7 +98,7 @@ class Update(Segmentation):
         before, _ = self.graphs
         carried, seconds = timed(lambda: self.fit(state.basis, before, lattice, state.key))
         again = self._again(state, lattice)
-        exact = self._solve(lattice, self.exact.tol).x.reshape(self.given.regions, -1)
+        exact = self._exactly(lattice).x.reshape(self.given.regions, -1)
         rooted = jnp.sqrt(graph.mass(lattice, normalised=self.eigen.normalised))[None]
         row |= {
             "seconds/update": seconds,

@@ -142,7 +142,7 @@ def walker_row(
         ways = {"online": spectral, "cold": solved, "warm": lambda: solved(spectral().reshape(classes, *shape))}[way]
     _, first = _timed(ways)
     x, seconds = _timed(ways)
-    right = solve.random_walker(lattice, tol=exact.tol, **given).x.reshape(classes, -1)
+    right = solve.random_walker(lattice, tol=exact.tol, aggregates=exact.aggregates, **given).x.reshape(classes, -1)
     return {
         "error/largest": float(np.abs(np.asarray(x) - right).max()),
         "agreement": float((np.asarray(x).argmax(0) == right.argmax(0)).mean()),

@@ -188,7 +188,7 @@ class Segmentation:
 
     def _compare(self, state: State, lattice: graph.Lattice) -> dict[str, float]:
         given, found = self.given, online.to_simplex(state.x)
-        exact = self._solve(lattice, self.exact.tol)
+        exact = self._exactly(lattice)
         shape = (given.regions, *lattice.shape)
         guess = found.reshape(shape)
         cold, cold_seconds = timed(lambda: self._solve(lattice, self.exact.rival))
@@ -235,10 +235,15 @@ class Segmentation:
             "normalised": self.eigen.normalised,
         }
 
-    def _solve(self, lattice: graph.Lattice, tol: float, start: jax.Array | None = None) -> solve.Solution:
+    def _exactly(self, lattice: graph.Lattice) -> solve.Solution:
+        return self._solve(lattice, self.exact.tol, aggregates=self.exact.aggregates)
+
+    def _solve(
+        self, lattice: graph.Lattice, tol: float, start: jax.Array | None = None, aggregates: str = "cubes"
+    ) -> solve.Solution:
         return solve.random_walker(
-            lattice, **self._told(lattice), start=start, tol=tol, maximum=self.exact.maximum
-        )  # fmt: skip
+            lattice, **self._told(lattice), start=start, tol=tol, maximum=self.exact.maximum, aggregates=aggregates
+        )
 
     def _scores(
         self, row: dict[str, Any], labels: np.ndarray, right: np.ndarray, active: np.ndarray

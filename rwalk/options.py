@@ -225,6 +225,7 @@ class Exact:
 
     tol: float = Field(gt=0)
     rival: float = Field(gt=0)
+    aggregates: Literal["cubes", "strong"]
     maximum: int = Field(gt=0)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rwalk import graph, multigrid
+from rwalk import aggregation, graph, multigrid
 from rwalk.graph import Lattice
 from rwalk.stencil import Stencil, apply, congruent, reciprocal, restricted
 
@@ -119,6 +119,7 @@ def random_walker(
     tol: float = 1e-6,
     maximum: int = 500,
     degree: int = 2,
+    aggregates: str = "cubes",
 ) -> Solution:
     """Solve the random walker with seeds, priors or both, to a residual.
 
@@ -135,20 +136,41 @@ def random_walker(
         start: `[L, *shape]` first guess; zero by default.
         tol: of the residual.
         maximum: steps at most.
-        degree: of the multigrid smoother.
+        degree: of the multigrid smoother of `cubes`.
+        aggregates: what the coarse levels of multigrid are made of: `cubes` of voxels, or `strong`, trees of strongest
+            edges, which take a tenth of the steps where structures are thin and contrasts extreme. They are found on
+            the host for each problem: not inside `jit` or `grad`.
 
     Returns:
         The probabilities; rows sum to one where every component has a seed or priors that sum to one.
 
     Raises:
-        ValueError: neither seeds nor priors, or shapes that do not fit.
+        ValueError: neither seeds nor priors, shapes that do not fit, other aggregates.
 
     Source: Grady 2006 (seeds), Andrews, Hamarneh and Saad 2010 (priors).
     """
     if start is None:  # an array as well: one compiled program serves cold and warm starts
         start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
     problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
-    return _solve(lattice, problem, start, tol, regions, normalised, maximum, degree)
+    if aggregates not in ("cubes", "strong"):
+        raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
+    hierarchy = None
+    if aggregates == "strong":
+        scaled, near_null = _scaled(_assembled(lattice, problem, regions, normalised))
+        hierarchy, _ = aggregation.build(scaled, near_null)
+    return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
+
+
+@functools.partial(jax.jit, static_argnames=("regions", "normalised"))
+def _assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
+    return assemble(lattice, regions=regions, normalised=normalised, **problem)
+
+
+def _scaled(system: System) -> tuple[Stencil, jax.Array]:
+    """The operator with unit diagonal, and what it nearly annihilates; without part in any derivative."""
+    operator = lax.stop_gradient(system.operator)
+    unit = jnp.sqrt(reciprocal(operator.diagonal))
+    return congruent(operator, unit), jnp.where(system.free, reciprocal(unit), 0)
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "normalised", "maximum", "degree"))
@@ -156,6 +178,7 @@ def _solve(
     lattice: Lattice,
     problem: dict[str, Any],
     start: jax.Array,
+    strong: aggregation.Hierarchy | None,
     tol: jax.Array | float,
     regions: int,
     normalised: bool,
@@ -163,12 +186,15 @@ def _solve(
     degree: int,
 ) -> Solution:
     system = assemble(lattice, regions=regions, normalised=normalised, **problem)
-    frozen = lax.stop_gradient  # how the solution was found has no part in its derivative
-    unit = jnp.sqrt(reciprocal(frozen(system.operator.diagonal)))
     first = jnp.where(system.free[None], start.reshape(regions, -1), 0)
-    scaled = congruent(frozen(system.operator), unit)
-    hierarchy = multigrid.setup(scaled, jnp.where(system.free, reciprocal(unit), 0), coarsest=200)
-    precondition = functools.partial(multigrid.vcycle, hierarchy, degree=degree)
+    # How the solution is found has no part in its derivative.
+    scaled, near_null = _scaled(system)
+    unit = jnp.sqrt(reciprocal(lax.stop_gradient(system.operator.diagonal)))
+    if strong is None:
+        cubes = multigrid.setup(scaled, near_null, coarsest=200)
+        precondition = functools.partial(multigrid.vcycle, cubes, degree=degree)
+    else:
+        precondition = functools.partial(aggregation.vcycle, strong)
 
     def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         x, *state = conjugate_gradients(

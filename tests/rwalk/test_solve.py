@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse.linalg import spsolve
 
 from rwalk import graph, solve, stencil
 
@@ -214,3 +215,21 @@ def test_skimage_4784_single_precision_with_a_mask_agrees_with_double(noise):
             lattice = graph.build(values, beta=20.0, convention="skimage", mask=mask)
             found.append(np.asarray(solve.random_walker(lattice, regions=2, seeds=seeds, tol=1e-6).x))
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+def test_strong_aggregates_solve_extreme_contrast_in_few_steps():
+    """Lines of one voxel, edges of one and of a millionth: cubes of voxels take several times the steps."""
+    image = np.random.default_rng(0).normal(0, 0.02, (48, 48))
+    image[1::4, 2:-2] += 1
+    lattice = graph.build(jnp.asarray(image)[None], beta=100.0, eps=1e-6)
+    seeds = np.full(image.shape, -1, np.int32)
+    seeds[0, 0], seeds[-1, -1] = 0, 1
+    given = {"regions": 2, "seeds": jnp.asarray(seeds), "tol": 1e-8}
+    system = solve.assemble(lattice, regions=2, seeds=given["seeds"])
+    dense = spsolve(stencil.to_sparse(system.operator).tocsc(), np.asarray(system.right).T).T + system.known
+    strong = solve.random_walker(lattice, aggregates="strong", **given)
+    np.testing.assert_allclose(strong.x.reshape(2, -1), dense, atol=1e-6)
+    assert int(strong.iterations) < 25 < int(solve.random_walker(lattice, **given).iterations) / 3
+    with pytest.raises(ValueError, match="there are cubes and strong"):
+        solve.random_walker(lattice, aggregates="weak", **given)
