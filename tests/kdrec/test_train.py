@@ -220,7 +220,8 @@ def test_what_is_heard_is_counted_as_what_is_said(events):
         teach.Said(after.labels, jnp.zeros((*after.labels.shape[:-1], 0))),
         jnp.ones(after.labels.shape[:-1]),
     )
-    for a, b in zip(teach.heard(shape, said, present, found), after.heard, strict=True):
+    heard = teach.heard(shape, said, present, found)
+    for a, b in zip(jax.tree.leaves(heard), jax.tree.leaves(after.heard), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     some = teach.heard(shape, said, present.at[:, 1].set(0), found)
     assert some.events.tolist() == [STEPS * BATCH, 0]

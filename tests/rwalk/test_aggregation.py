@@ -55,3 +55,23 @@ def test_equal_edges_do_not_make_one_aggregate():
     assert sizes.min() >= 2
     assert sizes.max() < 40
     assert 2 < sizes.mean() < 6
+
+
+def test_voxels_outside_the_mask_are_in_no_aggregate(noise):
+    mask = np.zeros((40, 40), bool)
+    mask[3:15, 3:15] = True
+    matrix = pencil.pencil_of(graph.build(jnp.asarray(noise.random((1, 40, 40))), beta=20.0, mask=mask))
+    hierarchy, levels = aggregation.build(matrix.operator, matrix.near_null, coarsest=20)
+    assert hierarchy.inverse.shape[0] <= 20
+    assert not levels[0][0].toarray()[~mask.ravel()].any()
+
+
+def test_islands_of_two_voxels_end_in_a_diagonal():
+    """Nothing is left to be coupled after one step, and there are more islands than a dense matrix shall have rows."""
+    image = np.arange(40)[None] // 2 % 2 + np.zeros((10, 1))
+    mask = np.ones((10, 40), bool)
+    mask[1::2] = mask[:, 2::3] = False
+    matrix = pencil.pencil_of(graph.build(jnp.asarray(image)[None], beta=1.0, mask=mask))
+    hierarchy, _ = aggregation.build(matrix.operator, matrix.near_null, coarsest=4)
+    b = jnp.asarray(np.random.default_rng(0).normal(size=(2, 400)))
+    assert bool(jnp.isfinite(aggregation.vcycle(hierarchy, b)).all())
