@@ -14,7 +14,6 @@ from kdrec.io import InputError
 
 Real = tuple[bool, ...]
 LAST = 2**62  # no upper end of a range of versions
-STATUSES = ("candidate", "good", "bad")
 
 
 class Rows(NamedTuple):

@@ -5,7 +5,6 @@ Every measurement runs in a process of its own, so that a first call compiles an
 
 import multiprocessing
 import resource
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from scipy import ndimage
 from rwalk import data, eigen, online, seeding, solve
 from rwalk.checks import InputError
 from rwalk.eigen import pencil, reference
-from rwalk.experiment import Segmentation
+from rwalk.experiment import Segmentation, timed_once
 from rwalk.rivals import Resampled, Rival, Way
 
 STRICT: dict[str, Any] = {"tol": 1e-6, "residual": 0.02, "confirmations": 2, "maximum": 200}
@@ -41,12 +40,6 @@ def brain(shape: tuple[int, ...], noise: float, seed: int = 0) -> np.ndarray:
     image = ndimage.zoom(image, [new / old for new, old in zip(shape, image.shape, strict=True)], order=1)
     image = image / image.max() + noise * np.random.default_rng(seed).normal(size=shape)
     return image.astype(np.float32)
-
-
-def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    begin = time.perf_counter()
-    result = jax.block_until_ready(function())
-    return result, time.perf_counter() - begin
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -85,8 +78,8 @@ def solver_row(shape: tuple[int, ...], noise: float, weights: Any, solver: Any, 
             return basis.values, basis.steps, basis.converged
         return _pyamg(matrix, solver.k).values, 0, True
 
-    (values, steps, converged), cold = _timed(run)
-    _, warm = _timed(run)
+    (values, steps, converged), cold = timed_once(run)
+    _, warm = timed_once(run)
     memory = peak_memory()
     block = solver.k + max(8, solver.k // 5)
     start = jax.random.normal(jax.random.key(1), (lattice.active.size, block), lattice.weights.dtype)
@@ -135,13 +128,13 @@ def walker_row(
         return solve.random_walker(lattice, tol=exact.rival, start=start, **given).x.reshape(classes, -1)
 
     if way in ("online", "warm"):
-        basis, once = _timed(lambda: solver.basis(lattice, jax.random.key(0)))
+        basis, once = timed_once(lambda: solver.basis(lattice, jax.random.key(0)))
     if way in SCIKIT:
         ways: Callable[[], Any] = _scikit(image, seeds, weights.beta, exact.rival, way)
     else:
         ways = {"online": spectral, "cold": solved, "warm": lambda: solved(spectral().reshape(classes, *shape))}[way]
-    _, first = _timed(ways)
-    x, seconds = _timed(ways)
+    _, first = timed_once(ways)
+    x, seconds = timed_once(ways)
     right = solve.random_walker(lattice, tol=exact.tol, aggregates=exact.aggregates, **given).x.reshape(classes, -1)
     return {
         "error/largest": float(np.abs(np.asarray(x) - right).max()),

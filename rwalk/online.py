@@ -237,8 +237,3 @@ def entropy(x: jax.Array) -> jax.Array:
 def could_flip(x: jax.Array, error: jax.Array | float) -> jax.Array:
     """Voxels whose label could change if each probability is off by up to `error` (`[]` or `[n]`), `[n]` bool."""
     return margin(x) <= 2 * jnp.asarray(error, x.dtype)
-
-
-def typical_error(basis: Basis, bound: jax.Array) -> jax.Array:
-    """What a bound in the R-norm, `[L]`, means for a voxel on the average, `[]`: the largest bound / (sum R)^1/2."""
-    return bound.max() / jnp.sqrt(basis.mass.sum())

@@ -156,7 +156,7 @@ def random_walker(
         raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
     hierarchy = None
     if aggregates == "strong":
-        scaled, near_null = _scaled(_assembled(lattice, problem, regions, normalised))
+        scaled, _, near_null = _scaled(_assembled(lattice, problem, regions, normalised))
         hierarchy, _ = aggregation.build(scaled, near_null)
     return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
 
@@ -166,11 +166,11 @@ def _assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalis
     return assemble(lattice, regions=regions, normalised=normalised, **problem)
 
 
-def _scaled(system: System) -> tuple[Stencil, jax.Array]:
-    """The operator with unit diagonal, and what it nearly annihilates; without part in any derivative."""
+def _scaled(system: System) -> tuple[Stencil, jax.Array, jax.Array]:
+    """The operator with unit diagonal, the scale that gave it, what it nearly annihilates; in no derivative."""
     operator = lax.stop_gradient(system.operator)
     unit = jnp.sqrt(reciprocal(operator.diagonal))
-    return congruent(operator, unit), jnp.where(system.free, reciprocal(unit), 0)
+    return congruent(operator, unit), unit, jnp.where(system.free, reciprocal(unit), 0)
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "normalised", "maximum", "degree"))
@@ -188,8 +188,7 @@ def _solve(
     system = assemble(lattice, regions=regions, normalised=normalised, **problem)
     first = jnp.where(system.free[None], start.reshape(regions, -1), 0)
     # How the solution is found has no part in its derivative.
-    scaled, near_null = _scaled(system)
-    unit = jnp.sqrt(reciprocal(lax.stop_gradient(system.operator.diagonal)))
+    scaled, unit, near_null = _scaled(system)
     if strong is None:
         cubes = multigrid.setup(scaled, near_null, coarsest=200)
         precondition = functools.partial(multigrid.vcycle, cubes, degree=degree)

@@ -11,12 +11,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
 from rwalk import graph
+from rwalk.aggregation import DENSE
 from rwalk.blas import one_thread
 from rwalk.eigen.pencil import Pencil
 from rwalk.graph import Lattice
 from rwalk.stencil import to_sparse
 
-DENSE = 700  # unknowns up to which a pencil is diagonalised as a dense one
 THRESHOLDS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the largest weight
 LARGEST_PIECE = 0.02  # of all voxels
 
