@@ -19,6 +19,7 @@ from kdrec.io import InputError
 from kdrec.stream import Columns, disorder
 
 VERSION = 2  # of the layout of the cache
+HASHES = 1 << 20  # values of a column whose hash is remembered
 
 
 class Block(NamedTuple):
@@ -66,6 +67,8 @@ class _Rows(dict):
             row = next(self._free)
         else:
             row = zlib.crc32(f"{self._column}={value}".encode()) % self._buckets
+            if len(self) >= HASHES:
+                self.clear()  # a hash can be had again: memory stays flat however many values there are
         self[value] = row
         return row
 

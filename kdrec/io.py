@@ -101,7 +101,7 @@ def read(
         path: `.parquet`, else delimited text; a name that ends with `.gz` is unpacked on the way.
         columns: name of each wanted column and its type: `text`, `integer` or `number`.
         delimiter: of text; several characters are allowed.
-        names: names of the columns of a text without a header.
+        names: names of the columns of a text without a header; Parquet has its own.
         encoding: of text.
 
     Returns:
@@ -111,7 +111,8 @@ def read(
         InputError: the file is absent or damaged, a column is missing (those present are named), a value is not of
             its type.
     """
-    present = list(names) if names is not None else header(path, delimiter)
+    named = names is not None and path.suffix not in PARQUET
+    present = list(names or ()) if named else header(path, delimiter)
     if missing := [column for column in columns if column not in present]:
         raise InputError(f"{path}: no column {missing[0]!r}; it has {', '.join(present)}")
     return _blocks(path, columns, delimiter, names, encoding)

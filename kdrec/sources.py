@@ -58,7 +58,15 @@ class Order:
 class Public(Order):
     """A public stream that the user has on disk."""
 
-    name: Literal["movietweetings", "movielens_100k", "movielens_1m", "kuairand"]
+    name: Literal[
+        "movietweetings",
+        "movielens_100k",
+        "movielens_1m",
+        "movielens_small",
+        "kuairand",
+        "kuairand_pure",
+        "kuairand_1k",
+    ]
     path: str | None
     unseen: Literal["refuse", "unknown"]
     values: bool
@@ -77,10 +85,12 @@ class Table(Order):
     """A table of the user: which column plays which part."""
 
     path: str
-    user: str
-    item: str
-    time: str
-    unit: Literal["s", "ms", "us"]
+    columns: tuple[str, ...] | None = Field(min_length=1)
+    user: str | None
+    item: str | None
+    time: str | None
+    unit: Literal["s", "ms", "us", "yymmddhh"]
+    pace: float = Field(gt=0)
     categories: tuple[str, ...]
     numbers: tuple[str, ...]
     labels: dict[str, float] | None
@@ -103,4 +113,6 @@ class Table(Order):
             delimiter=self.delimiter,
             rules=Rules(self.sort, self.duplicates, self.gaps, self.buckets),
             cache=self.cache,
+            columns=self.columns,
+            pace=self.pace,
         )
