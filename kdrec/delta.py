@@ -6,14 +6,14 @@ sees to; any number of names and readers may be at work. Spark, Flink, Trino, Du
 
 import contextlib
 import random
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdrec.guard import check_folder, check_room, faults, only
 from kdrec.io import InputError
 from kdrec.labels import Found, Pin, Rows, Version, align, column, good
 from kdrec.stream import DAY
@@ -34,7 +34,8 @@ class Delta:
     def __init__(self, path: str | Path, tasks: Sequence[str], every: int = 50) -> None:
         self.path, self.tasks, self.every = Path(path).absolute(), tuple(tasks), every
         self._pinned: tuple[tuple[int, int], Any, list[Version]] | None = None
-        _check_folder(self.path)
+        self._at_hand: dict[str, tuple[Any, int]] = {}  # tables, and how often each was brought up to date
+        check_folder(self.path)
         columns = [column(task) for task in self.tasks]
         if len(set(columns)) < len(columns):
             raise InputError(f"labels: tasks {', '.join(self.tasks)} share the column {columns[0]}; rename one")
@@ -54,7 +55,7 @@ class Delta:
         from deltalake.exceptions import DeltaError
 
         where = self.path / name
-        with _faults(where):
+        with faults(where):
             try:
                 if not DeltaTable.is_deltatable(str(where)):
                     DeltaTable.create(str(where), schema, mode="ignore", partition_by=partitions or None)
@@ -84,6 +85,24 @@ class Delta:
             newest = "" if version is None else f"; its versions go up to {DeltaTable(str(self.path / name)).version()}"
             found = f"version {version} of " if version is not None else ""
             raise InputError(f"labels.path: {found}{self.path / name} cannot be read{newest} ({error})") from error
+
+    def _newest(self, name: str) -> Any:
+        """A table as it is now: what is at hand brought up to date, which reads the new commits alone.
+
+        It is opened anew after as many times as there are commits between two checkpoints: what it keeps in memory
+        grows with each.
+        """
+        from deltalake.exceptions import DeltaError
+
+        table, times = self._at_hand.pop(name, (None, self.every))
+        if times < self.every:
+            with contextlib.suppress(DeltaError):  # opening it anew tells what is wrong
+                table.update_incremental()
+                self._at_hand[name] = (table, times + 1)
+                return table
+        table = self._table(name)
+        self._at_hand[name] = (table, 1)
+        return table
 
     def append(self, writer: str, batch: int, rows: Sequence[Rows], *, missing: bool = False) -> bool:
         """See `kdrec.labels.Store`."""
@@ -121,9 +140,10 @@ class Delta:
         from deltalake.exceptions import CommitFailedError
 
         where, fault = self.path / name, None
-        with _only(self.path, writer), _faults(where):
+        with only(self.path, writer), faults(where):
+            check_room(where, rows.nbytes)
             for attempt in range(ATTEMPTS):
-                table = deltalake.DeltaTable(str(where))
+                table = self._newest(name)
                 last = table.transaction_version(writer)
                 if last is not None and last >= batch:
                     return attempt > 0  # kept before this call, or by an attempt whose answer was lost
@@ -143,18 +163,15 @@ class Delta:
                         )  # fmt: skip
                 except CommitFailedError as error:
                     fault = error
+                    self._at_hand.pop(name)
                     time.sleep(random.uniform(0, min(1.0, PAUSE * 2**attempt)))
                     continue
-                self._checkpoint(name)
+                if table.version() % self.every == 0:
+                    # It shortens the log that a reader must walk. Another process may do the same: the newest counts.
+                    with contextlib.suppress(OSError):
+                        table.create_checkpoint()
                 return True
         raise InputError(f"labels.path: {where}: {ATTEMPTS} commits met others ({fault}); use fewer writers at a time")
-
-    def _checkpoint(self, name: str) -> None:
-        """Shorten the log that a reader must walk. Another process may do the same: the newest one counts."""
-        table = self._table(name)
-        if table.version() % self.every == 0:
-            with contextlib.suppress(OSError):
-                table.create_checkpoint()
 
     def read(self, pin: Pin, start: int, stop: int) -> Found:
         """See `kdrec.labels.Store`."""
@@ -200,11 +217,11 @@ class Delta:
 
     def heads(self) -> tuple[int, int]:
         """See `kdrec.labels.Store`."""
-        return self._table("labels").version(), self._table("versions").version()
+        return self._newest("labels").version(), self._newest("versions").version()
 
     def batches(self, writer: str) -> int:
         """See `kdrec.labels.Store`."""
-        last = self._table("labels").transaction_version(writer)
+        last = self._newest("labels").transaction_version(writer)
         return -1 if last is None else last
 
     def size(self) -> tuple[int, int]:
@@ -232,7 +249,7 @@ class Delta:
         """
         removed = 0
         for name in ("labels", "versions"):
-            with _faults(self.path / name):
+            with faults(self.path / name):
                 table = self._table(name)
                 table.optimize.compact()
                 table.create_checkpoint()
@@ -247,46 +264,3 @@ def _versions_schema() -> Any:
     kinds = {"teacher": pa.string(), "version": pa.int64(), "status": pa.string(), "events": pa.int64()}
     kinds |= {"ne": pa.list_(pa.float64()), "calibration": pa.list_(pa.float64()), "coverage": pa.float64()}
     return pa.schema(list((kinds | {"reason": pa.string(), "set_at": pa.int64(), "rank": pa.int64()}).items()))
-
-
-def _check_folder(path: Path) -> None:
-    if path.is_file():
-        raise InputError(f"labels.path: {path} is a file; give the folder of a label store, or one that is not there")
-    if path.is_dir() and {entry.name for entry in path.iterdir()} - {"labels", "versions", "writers"}:
-        raise InputError(f"labels.path: {path} holds other things than a label store; give an empty folder")
-
-
-@contextlib.contextmanager
-def _only(path: Path, writer: str) -> Iterator[None]:
-    """Hold the lock of a writer's name; it goes with the process, however that ends.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    import fcntl
-
-    folder = path / "writers"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"\W", "_", writer)
-    with (folder / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"labels: another process writes to {path} as {writer!r}; give another name") from error
-        yield
-
-
-@contextlib.contextmanager
-def _faults(where: Path) -> Iterator[None]:
-    """A full disk or a table that cannot be written, in one line."""
-    from deltalake.exceptions import CommitFailedError, DeltaError
-
-    try:
-        yield
-    except CommitFailedError:
-        raise
-    except (OSError, DeltaError) as error:
-        text = " ".join(str(error).split())
-        full = any(sign in text.lower() for sign in ("no space left", "file too large", "quota"))
-        what = "no space is left for a commit; free some" if full else f"a commit failed ({text[:200]}); check it"
-        raise InputError(f"{where}: {what} and run the same command again: of this batch nothing was kept") from error

@@ -2,13 +2,16 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
-from kdrec import delta, labels
+from kdrec import delta, guard, labels
 from kdrec.io import InputError
 from kdrec.labels import Gate, Rows, Version, judge, pin
 from kdrec.memory import Memory
@@ -133,23 +136,47 @@ def test_the_gate_names_what_is_wrong():
     assert one_sided.status == "good"  # outcomes of one kind say nothing
 
 
+def replayed(folder):
+    """Rows of a table by the protocol's text alone: of files that its log adds and does not remove."""
+    import pyarrow.parquet
+
+    files = {}
+    for commit in sorted((folder / "_delta_log").glob("*.json")):
+        for action in map(json.loads, commit.read_text().splitlines()):
+            if "add" in action:
+                files[action["add"]["path"]] = action["add"]["partitionValues"]
+            elif "remove" in action:
+                del files[action["remove"]["path"]]
+    for name, values in files.items():
+        with (folder / unquote(name)).open("rb") as file:
+            for row in pyarrow.parquet.read_table(file).to_pylist():
+                yield row | values
+
+
 def test_other_engines_read_the_same_rows(tmp_path):
-    import deltalake
+    """DuckDB, whose reader of Delta Lake shares no code with the writer, Polars, and a replay of the log by hand."""
     import duckdb
+    import duckdb_extension_delta
+    import polars as pl
 
     store = delta.Delta(tmp_path / "store", TASKS)
     for batch in range(3):
         store.append("w", batch, [rows(t, batch, 6 * batch, shift=batch) for t in "ab"])
-    store.tidy()
-    kept_rows = deltalake.DeltaTable(str(tmp_path / "store" / "labels")).to_pyarrow_dataset()  # noqa: F841
-    query = "select teacher_id, event_id, day, logit_click, logit_at_least_8 from kept_rows order by 1, 2"
-    found = duckdb.sql(query).fetchall()
+    columns = ("teacher_id", "event_id", "day", "logit_click", "logit_at_least_8")
     expected = [
         (t, e, str(np.datetime64(50_000 * e, "s").astype("datetime64[D]")), float(e + e // 6), float(-e))
         for t in "ab"
         for e in range(18)
     ]
-    assert found == expected
+    table = tmp_path / "store" / "labels"
+    assert sorted(tuple(row[name] for name in columns) for row in replayed(table)) == expected
+    store.tidy()  # from here on a checkpoint, and files that later ones replace
+    extension = next(Path(duckdb_extension_delta.__file__).parent.rglob("*.duckdb_extension"))
+    with duckdb.connect() as connection:
+        connection.execute(f"load '{extension}'")
+        query = f"select {', '.join(columns)} from delta_scan('{table}') order by 1, 2"
+        assert connection.execute(query).fetchall() == expected
+    assert pl.read_delta(str(table)).select(columns).sort(columns[:2]).rows() == expected
 
 
 def test_a_new_task_is_a_new_column_that_old_rows_lack(tmp_path):
@@ -191,18 +218,18 @@ def test_places_that_are_no_store_are_refused(tmp_path):
 
 def test_a_second_process_with_the_name_of_a_writer_is_refused(tmp_path):
     store = delta.Delta(tmp_path / "store", TASKS)
-    with delta._only(store.path, "w"), pytest.raises(InputError, match=r"another process writes to .* as 'w'"):
+    with guard.only(store.path, "w"), pytest.raises(InputError, match=r"another process writes to .* as 'w'"):
         store.append("w", 0, [rows()])
     assert store.append("w", 0, [rows()])
 
 
-def test_a_full_disk_keeps_nothing_of_the_batch(tmp_path):
+def test_a_full_disk_keeps_nothing_of_the_batch(tmp_path, monkeypatch):
     """A limit on the size of files stops the write of a data file in its middle, as a full disk does."""
     store = delta.Delta(tmp_path / "store", TASKS)
     store.append("w", 0, [rows()])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
-    large = rows(version=1, start=6, n=20_000)._replace(logits=noise)
+    large = rows(version=1, start=6, n=20_000)._replace(logits=noise, time=np.arange(20_000))  # of one day
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(InputError, match="no space is left for a commit; free some and run the same command again"):
@@ -211,6 +238,11 @@ def test_a_full_disk_keeps_nothing_of_the_batch(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert store.batches("w") == 0
     assert store.size()[0] == 6
+    usage = shutil.disk_usage(tmp_path)._replace(free=large.logits.nbytes)  # found before the write begins
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="no space is left for a commit"):
+        store.append("w", 1, [large])
+    monkeypatch.undo()
     assert store.append("w", 1, [large])
     assert store.size()[0] == 20_006
 
