@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdrec import layout, models, summary, teach
+from kdrec import cores, layout, models, summary, teach
 from kdrec import train as online
 from kdrec.channel import Channel, Heard
 from kdrec.distill import served
@@ -169,7 +169,8 @@ class Ranking:
             student, sums = state.student, tally(self.plan, *axes_of(state.student))
             if first < last:
                 span = (jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32))
-                student, sums = online.follow(self.plan, self.dose, student, found, taught.said, taught.present, *span)
+                given = (self.plan, self.dose, student, found, taught.said, taught.present, *span)
+                student, sums = cores.follow(self.train.groups, *given)
             window = jax.tree.map(lambda x: np.asarray(x, np.float64), Tally(taught.sums, sums))
             spent = state.spent + taught.spent
             spent[1] += clock.perf_counter() - begin
@@ -221,7 +222,8 @@ class Ranking:
             return Taught(None, said, present, sums, offset, heard.note, np.array([0, 0, *heard.spent]))
         begin = clock.perf_counter()
         span = (jnp.asarray(base, jnp.int32), jnp.asarray(last, jnp.int32))
-        teacher, said, sums = teach.publish(teach.alone(self.plan), self.knobs, state.teacher, found, *span)
+        given = (teach.alone(self.plan), self.knobs, state.teacher, found, *span)
+        teacher, said, sums = cores.publish(self.train.groups, *given)
         jax.block_until_ready(sums)
         seconds = clock.perf_counter() - begin
         if channel is None:

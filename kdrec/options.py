@@ -185,6 +185,7 @@ class Grid:
     """Teachers to choose from, and how; see `kdrec.search`."""
 
     scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    members: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     points: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     prune: bool
@@ -209,6 +210,7 @@ class Training:
     start: Fraction
     skip: Fraction
     seeds: int = Field(gt=0)
+    groups: int = Field(gt=0)
     segments: int = Field(gt=0)
     bins: int = Field(gt=1)
     value: dict[str, float] | None

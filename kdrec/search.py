@@ -3,6 +3,7 @@
 Candidates of one shape train together. Legend: C candidates, I intervals, P screening points, K tasks.
 """
 
+import itertools
 import time as clock
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class State(NamedTuple):
     Attributes:
         step: intervals done.
         key: of the run.
-        teachers: one for each shape, its leading axis the rates and seeds.
+        teachers: for each scale and number of members, their leading axis the rates, seeds and members.
         loss: `[C, I]` mean log loss over tasks and seeds of each interval; NaN where a candidate was not trained.
         seconds: `[C, 2]` that candidates took so far and in their last interval; those of one shape train together
             and share their time.
@@ -67,9 +68,14 @@ class Search:
         return min(len(self.stream), limit * options.interval * options.batch if limit else len(self.stream))
 
     @cached_property
-    def candidates(self) -> tuple[tuple[float, float], ...]:
-        """`[C]` scale and learning rate."""
-        return tuple((scale, rate) for scale in self.grid.scales for rate in self.grid.rates)
+    def groups(self) -> tuple[tuple[float, int], ...]:
+        """Scale and members of the candidates that train together, which differ in their learning rates."""
+        return tuple(itertools.product(self.grid.scales, self.grid.members))
+
+    @property
+    def candidates(self) -> tuple[tuple[float, int, float], ...]:
+        """`[C]` scale, members and learning rate."""
+        return tuple((*group, rate) for group in self.groups for rate in self.grid.rates)
 
     @cached_property
     def points(self) -> tuple[int, ...]:
@@ -80,13 +86,13 @@ class Search:
     def costs(self) -> np.ndarray:
         """`[C]` GFLOP of an interval, of the dense layers."""
         events = self.train.interval * self.train.batch * self.train.seeds
-        each = [models.multiplications(self._plan(scale).teacher) for scale, _ in self.candidates]
+        each = [models.multiplications(self._plan(scale, n).teacher) * n for scale, n, _ in self.candidates]
         return 6e-9 * events * np.asarray(each, np.float64)
 
-    def _plan(self, scale: float) -> Plan:
+    def _plan(self, scale: float, members: int) -> Plan:
         shape = self.model.spec(self.stream).scaled(scale)
         method = Method("none", (1.0,) * shape.tasks, "", "", real=self.stream.real)
-        return teach.alone(Plan(shape, shape, method, 0, self.train.segments, 0, self.train.bins, ()))
+        return teach.alone(Plan(shape, shape, method, 0, self.train.segments, 0, self.train.bins, (), members))
 
     def length(self) -> int:
         """Number of intervals."""
@@ -96,9 +102,9 @@ class Search:
         """State before the first event: candidates of one shape and seed start alike."""
         rates, seeds = len(self.grid.rates), self.train.seeds
         teachers = {}
-        for scale in self.grid.scales:
-            one = teach.init_teachers(key, self._plan(scale), seeds)
-            teachers[f"{scale:g}"] = jax.tree.map(lambda x: jnp.tile(x, (rates, *[1] * (x.ndim - 1))), one)
+        for scale, members in self.groups:
+            one = teach.init_teachers(key, self._plan(scale, members), seeds)
+            teachers[f"{scale:g} {members}"] = jax.tree.map(lambda x: jnp.tile(x, (rates, *[1] * (x.ndim - 1))), one)
         count = len(self.candidates)
         loss = np.full((count, self.length()), np.nan)
         return State(np.zeros((), np.int64), key, teachers, loss, np.zeros((count, 2)), np.ones(count))
@@ -111,11 +117,11 @@ class Search:
             columns = (found.ids, *(column.astype(number) for column in found[1:]))
             placed = Batches(*(place(column, axis=1) for column in columns))
             teachers, loss, seconds = dict(state.teachers), state.loss.copy(), state.seconds.copy()
-            for group, scale in enumerate(self.grid.scales):
-                rows = slice(group * len(self.grid.rates), (group + 1) * len(self.grid.rates))
+            for number_of, group in enumerate(self.groups):
+                rows = slice(number_of * len(self.grid.rates), (number_of + 1) * len(self.grid.rates))
                 if state.alive[rows].any():
-                    name, begin = f"{scale:g}", clock.perf_counter()
-                    teachers[name], told = self._interval(scale, teachers[name], placed, index, state.alive[rows])
+                    name, begin = "{:g} {}".format(*group), clock.perf_counter()
+                    teachers[name], told = self._interval(group, teachers[name], placed, index, state.alive[rows])
                     loss[rows, index] = np.where(state.alive[rows] > 0, told, np.nan)
                     seconds[rows, 1] = (clock.perf_counter() - begin) / state.alive[rows].sum() * state.alive[rows]
                     seconds[rows, 0] += seconds[rows, 1]
@@ -128,14 +134,15 @@ class Search:
             )
 
     def _interval(
-        self, scale: float, teacher: teach.Teacher, found: Batches, index: int, alive: np.ndarray
+        self, group: tuple[float, int], teacher: teach.Teacher, found: Batches, index: int, alive: np.ndarray
     ) -> tuple[teach.Teacher, np.ndarray]:
         """Train the candidates of one shape that are alive; `[rates]` mean log loss."""
         seeds, number = self.train.seeds, jnp.zeros(()).dtype
-        rows = np.flatnonzero(np.repeat(alive > 0, seeds))
-        whole = len(rows) == len(alive) * seeds
+        learners = seeds * group[1]  # of a candidate
+        rows = np.flatnonzero(np.repeat(alive > 0, learners))
+        whole = len(rows) == len(alive) * learners
         some = teacher if whole else jax.tree.map(lambda x: x[rows], teacher)
-        rates = np.repeat(np.asarray(self.grid.rates), seeds)[rows]
+        rates = np.repeat(np.asarray(self.grid.rates), learners)[rows]
         knobs = teach.Knobs(
             rate=jnp.asarray(rates, number),
             refresh=jnp.asarray(1, jnp.int32),
@@ -146,9 +153,11 @@ class Search:
         base = index * self.train.interval
         last = min(self.train.interval, steps(self._events, self.train.batch) - base)
         span = (jnp.asarray(base, jnp.int32), jnp.asarray(last, jnp.int32))
-        some, _, sums = teach.publish(self._plan(scale), knobs, some, found, *span)
+        some, _, sums = teach.publish(self._plan(*group), knobs, some, found, *span)
         told = np.full(len(alive) * seeds, np.nan)
-        told[rows] = (np.asarray(sums.loss, np.float64) / np.asarray(sums.events, np.float64)[:, None]).mean(1)
+        told[np.repeat(alive > 0, seeds)] = (
+            np.asarray(sums.loss, np.float64) / np.asarray(sums.events, np.float64)[:, None]
+        ).mean(1)
         back = some if whole else jax.tree.map(lambda old, new: old.at[rows].set(new), teacher, some)
         return back, told.reshape(-1, seeds).mean(1)
 
@@ -173,9 +182,9 @@ class Search:
         score = np.where(alive > 0, self._score(loss, done), np.inf)
         best = int(np.argmin(score))
         row: dict[str, Any] = {
-            "log_loss": float(score[best]), "best/scale": self.candidates[best][0],
-            "best/rate": self.candidates[best][1], "alive": float(alive.sum()),
-            "cost/gflop": spent, "cost/saved": 1 - spent / full,
+            "log_loss": float(score[best]),
+            **dict(zip(("best/scale", "best/members", "best/rate"), self.candidates[best], strict=True)),
+            "alive": float(alive.sum()), "cost/gflop": spent, "cost/saved": 1 - spent / full,
         }  # fmt: skip
         row["window"] = {"loss": [value if np.isfinite(value) else None for value in loss[:, done - 1]]}
         if done == self.length() and trained.all():

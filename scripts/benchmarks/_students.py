@@ -221,7 +221,7 @@ def stream(steps: int) -> Callable[[], Any]:
         method="auxiliary", weight=1.5, form="mixed", tasks=None, temperature=1, space="probability", lists="sigmoid"
     )
     train = Training(
-        batch=BATCH, interval=100, rate=RATE, start=0.4, skip=0.3, seeds=1, segments=4, bins=256, value=None,
+        batch=BATCH, interval=100, rate=RATE, start=0.4, skip=0.3, seeds=1, groups=1, segments=4, bins=256, value=None,
         export=False, limit=None,
     )  # fmt: skip
     experiment = Ranking(data, model, teacher, how, Lockstep(), train)

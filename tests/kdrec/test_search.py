@@ -45,12 +45,13 @@ class Data:
         return world()
 
 
-def experiment(*, prune, budget=None, seconds=None):
+def experiment(*, prune, budget=None, seconds=None, members=(1,), rates=(1e-5, 0.01, 0.03)):
     model = Model(trunk="mlp", embedding=4, layers=(8,), crosses=0, experts=0, shard=False, without=())
-    grid = Grid(scales=(1,), rates=(1e-5, 0.01, 0.03), points=(0.25, 0.5), prune=prune, budget=budget, seconds=seconds)
+    limits = {"prune": prune, "budget": budget, "seconds": seconds}
+    grid = Grid(scales=(1,), members=members, rates=rates, points=(0.25, 0.5), **limits)
     train = Training(
-        batch=16, interval=8, rate=0.01, start=0, skip=0, seeds=1, segments=2, bins=8, value=None, export=False,
-        limit=8,
+        batch=16, interval=8, rate=0.01, start=0, skip=0, seeds=1, groups=1, segments=2, bins=8, value=None,
+        export=False, limit=8,
     )  # fmt: skip
     return search.Search(Data(), model, None, None, None, grid, train)
 
@@ -97,3 +98,15 @@ def test_a_budget_of_seconds_keeps_what_it_can_carry():
     assert sorted(np.isfinite(state.loss).sum(1).tolist()) == [2, 2, 8]  # the best one alone goes on
     assert row["cost/seconds"] == pytest.approx(state.seconds[:, 0].sum())
     assert np.all(state.seconds[:, 0] >= state.seconds[:, 1])
+
+
+def test_an_ensemble_is_a_candidate_that_costs_its_members_and_says_their_mean(whole):
+    one = experiment(prune=True, members=(1, 2), rates=(1e-5, 0.01))
+    state, row = list(one.run(one.init(jax.random.key(0))))[-1]
+    np.testing.assert_allclose(one.costs, one.costs[0] * np.array([1, 1, 2, 2]))
+    counts = np.isfinite(state.loss).sum(1)
+    assert counts.tolist()[::2] == [2, 2]  # the slow ones go at the first point
+    assert row["best/members"] in (1, 2)
+    lone = whole[1][-1][0].loss[:2, :2]
+    np.testing.assert_allclose(state.loss[:2, :2], lone, rtol=1e-4)  # candidates alone are what they were
+    assert state.loss[3, 1] != state.loss[1, 1]

@@ -66,6 +66,7 @@ def cells(table, folder):
     for end in (0, -1) if table != "screening" else (0,):
         chosen = {name: small.get(name, values).split(",")[end] for name, values in axes.items()}
         delta = chosen.get("labels", "delta") == "delta" and table in ("sharing", "faults")
+        chosen = {name.replace("data.values", "data.watch"): value for name, value in chosen.items()}
         yield [f"{k}={v}" for k, v in chosen.items()] + [f"labels.path={folder / str(end)}"] * delta
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdrec import distill, metrics, models, stream, teach, train
+from kdrec import cores, distill, metrics, models, stream, teach, train
 from kdrec.losses import log_loss
 from tests.kdrec.worlds import dose, knobs, plan, world
 
@@ -225,3 +225,24 @@ def test_what_is_heard_is_counted_as_what_is_said(events):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     some = teach.heard(shape, said, present.at[:, 1].set(0), found)
     assert some.events.tolist() == [STEPS * BATCH, 0]
+
+
+def test_seeds_in_groups_equal_those_in_one_but_for_rounding(events):
+    shape, found = plan(events), batches(events)
+    span, whole = (jnp.int32(0), jnp.int32(STEPS)), []
+    for groups in (1, 2):
+        one, two = start(shape)
+        one, said, heard = cores.publish(groups, teach.alone(shape), knobs(), one, found, *span)
+        present = jnp.ones(said.logits.shape[:-1])
+        two, served = cores.follow(groups, shape, dose(), two, found, said, present, *span)
+        whole.append((one, said, heard, two, served))
+    for a, b in zip(*map(jax.tree.leaves, whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_every_seed_is_in_one_group_with_all_its_members(events):
+    parts = cores._parts(5, 3, batches(events))
+    assert [(part.start, part.stop) for part in parts] == [(0, 2), (2, 3), (3, 5)]
+    members = [cores._cut(jnp.arange(10), part, 0, 2).tolist() for part in parts]
+    assert members == [[0, 1, 2, 3], [4, 5], [6, 7, 8, 9]]
+    assert len(cores._parts(2, 8, batches(events))) == 2
