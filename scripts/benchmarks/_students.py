@@ -68,12 +68,12 @@ def _programs(arrays: dict[str, np.ndarray], method: str, seeds: int) -> tuple[A
     return plan, dose, students, found
 
 
-def student(arrays: dict[str, np.ndarray], seeds: int = 1) -> Callable[[], Any]:
-    """Students without a teacher over all steps."""
+def student(arrays: dict[str, np.ndarray], seeds: int = 1, groups: int = 1) -> Callable[[], Any]:
+    """Students without a teacher over all steps, their seeds in so many groups."""
     import jax
     import jax.numpy as jnp
 
-    from kdrec import teach, train
+    from kdrec import cores, teach
 
     plan, dose, students, found = _programs(arrays, "none", seeds)
     steps, b, k = arrays["labels"].shape
@@ -81,7 +81,7 @@ def student(arrays: dict[str, np.ndarray], seeds: int = 1) -> Callable[[], Any]:
     present, span = jnp.zeros((steps, seeds, b)), (jnp.int32(0), jnp.int32(steps))
 
     def run() -> Any:
-        return train.follow(plan, dose, jax.tree.map(jnp.copy, students), found, said, present, *span)
+        return cores.follow(groups, plan, dose, jax.tree.map(jnp.copy, students), found, said, present, *span)
 
     return run
 

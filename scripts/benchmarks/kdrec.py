@@ -25,9 +25,11 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
     return [
         training("train", steps, 1_000),
         training("train_large", steps, 34_000),
-        seeds(steps),
+        seeds("seeds", steps, 1_000),
+        seeds("seeds_large", steps, 34_000),
         stored("stored", steps, "auxiliary"),
         stored("stored_direct", steps, "direct"),
+        stored("reading", steps, "auxiliary", Peer("kdrec, labels at hand", f"{LOCAL}:labels_at_hand", 1 / 1.05)),
         append("append", 20, 2_000),
         append("append_intervals", 10, 12_800),
         memory("memory", settings.size or 1_000),
@@ -54,18 +56,24 @@ def training(name: str, steps: int, rows: int) -> Benchmark:
     )  # fmt: skip
 
 
-def seeds(steps: int) -> Benchmark:
-    """Ten students at once against the same ten one after the other."""
+def seeds(name: str, steps: int, rows: int) -> Benchmark:
+    """Ten students at once, in five groups, against the same ten one after the other, and in one group."""
     return Benchmark(
-        "seeds", f"ten seeds of {steps} steps at once",
-        functools.partial(_students.events, steps, 1_000), functools.partial(_students.student, seeds=10),
+        name, f"ten seeds of {steps} steps at once, embedding table of {rows:,} rows",
+        functools.partial(_students.events, steps, rows), functools.partial(_students.student, seeds=10, groups=5),
         _students.reference, tolerance=2e-3, answer=_losses,
-        peers=(Peer("kdrec, one seed after the other", f"{LOCAL}:ten_in_turn", 10 / 3),),
+        peers=(
+            Peer("kdrec, one seed after the other", f"{LOCAL}:ten_in_turn", 10 / 3),
+            Peer("kdrec, ten seeds in one program", f"{LOCAL}:ten_in_one"),
+        ),
     )  # fmt: skip
 
 
-def stored(name: str, steps: int, method: str) -> Benchmark:
-    """A student that reads its labels from a Delta table, against one without a teacher; both by intervals of 100."""
+NO_TEACHER = Peer("kdrec, no teacher", f"{LOCAL}:no_teacher", 0.9)
+
+
+def stored(name: str, steps: int, method: str, peer: Peer = NO_TEACHER) -> Benchmark:
+    """A student that reads its labels from a Delta table, against one that needs not; both by intervals of 100."""
 
     def ours(arrays: Inputs) -> Run:
         from kdrec.channel import Channel
@@ -87,7 +95,7 @@ def stored(name: str, steps: int, method: str) -> Benchmark:
         name, f"{steps} steps, {method} distillation from a Delta table, an interval at a time",
         functools.partial(_students.events, steps, 34_000), ours, functools.partial(_students.reference, rate=0.005),
         tolerance=5e-2, answer=_losses,
-        peers=(Peer("kdrec, no teacher", f"{LOCAL}:no_teacher", 0.9),),
+        peers=(peer,),
     )  # fmt: skip
 
 
