@@ -29,7 +29,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         seeds("seeds_large", steps, 34_000),
         stored("stored", steps, "auxiliary"),
         stored("stored_direct", steps, "direct"),
-        stored("reading", steps, "auxiliary", Peer("kdrec, labels at hand", f"{LOCAL}:labels_at_hand", 1 / 1.05)),
+        stored("reading", 4 * steps, "auxiliary", Peer("kdrec, labels at hand", f"{LOCAL}:labels_at_hand", 1 / 1.05)),
         append("append", 20, 2_000),
         append("append_intervals", 10, 12_800),
         memory("memory", settings.size or 1_000),
@@ -87,6 +87,7 @@ def stored(name: str, steps: int, method: str, peer: Peer = NO_TEACHER) -> Bench
             logits = arrays["logits"].reshape(-1, k)[part]
             store.append("teacher", number, [Rows("teacher", 0, 0, part, part, logits)])
         store.promote("teacher", 0, [Version("teacher", 0, "good", t * b, (1, 1), (1, 1), 1, "")])
+        store.tidy()  # as a run does at its end
         pinned = pin(store, ["teacher"])
         channel = Channel(store, "student", ["teacher"], None, "none")
         return _students.by_intervals(arrays, method, lambda *asked: channel.recall(*asked, pinned))
