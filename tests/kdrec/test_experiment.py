@@ -124,16 +124,16 @@ def test_a_resumed_run_equals_a_whole_one_bit_for_bit(tmp_path):
 
     def of(name):
         store = ["labels=delta", f"labels.path={tmp_path / name}"]
-        return build(*NAMES, *store, "checkpoint.every=1", "checkpoint.seconds=null")
+        return build(*NAMES, *store, "train.limit=8", "train.seeds=2", "checkpoint.every=1", "checkpoint.seconds=null")
 
     experiment, shell = of("one")
     whole = watched(experiment)
     rows = finished(whole)
-    assert len(rows) == experiment.length() == 19
+    assert len(rows) == experiment.length() == 8
     folder = RunFolder(tmp_path / "run")
     folder.start({"config": {}, "inputs": {}}, anew=False)
     with pytest.raises(Stopped):
-        drive(watched(of("two")[0], stop_before=12), shell, folder, {"config": {}, "inputs": {}})
+        drive(watched(of("two")[0], stop_before=5), shell, folder, {"config": {}, "inputs": {}})
     resumed = watched(of("two")[0])
     drive(resumed, shell, folder, {"config": {}, "inputs": {}})
     told = [{"step": i + 1, **plain(row)} for i, row in enumerate(rows)]

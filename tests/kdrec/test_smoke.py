@@ -23,11 +23,13 @@ OPTIONS = [(g, p.stem) for g in ("model", "distill") for p in sorted((CONFIGS / 
 TABLES = sorted(path.stem for path in (CONFIGS / "kdrec" / "table").glob("*.yaml"))
 
 
-def command(*arguments, cwd, **environment):
+def command(*arguments, cwd):
+    environment = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(cwd)}
     return subprocess.run(
         [sys.executable, "-m", "kdrec", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(cwd), **environment},
+        # As in `conftest.py`: what is asserted does not depend on speed, and programs compile in half the time.
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **environment},
         capture_output=True,
         text=True,
         timeout=280,
@@ -89,12 +91,12 @@ def test_every_table_runs_on_the_simulator(table, tmp_path):
 
 
 def test_a_table_runs_from_the_command_line(tmp_path):
-    axes = ["distill=none,auxiliary", "teacher.shift=0,0.8"]
+    axes = ["distill=auxiliary", "teacher.shift=0,0.8"]  # two cells of one program
     done = command("-m", "table=bias_leak", "data=simulator", *axes, "hydra.sweep.dir=out", *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in tmp_path.glob("out/*/result.json")]
-    assert len(results) == 4
-    assert all("calibration/1" in result["metrics"] for result in results)
+    assert len(results) == 2
+    assert len({result["metrics"]["teacher/calibration/1"] for result in results}) == 2
 
 
 @pytest.mark.slow
@@ -114,9 +116,6 @@ def test_a_table_of_the_user_runs_from_the_command_line(tmp_path):
     done = command(*roles, "data.labels={click: 1}", *SMALL, "run.folder=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
-    broken = command(*roles, "data.labels={like: 1}", *SMALL, "run.folder=other", cwd=tmp_path)
-    assert broken.returncode == 2
-    assert broken.stderr.strip() == "log.csv: no column 'like'; it has uid, vid, ts, click"
 
 
 @pytest.mark.parametrize(
