@@ -20,7 +20,7 @@ GROUPS = {
     for group in ("corpus", "ranker", "table", "task")
 }
 
-LEARNED = ("posterior", "transferred", "tflm", "hard_em", "soft_em")
+LEARNED = ("posterior", "transferred", "tflm", "hard_em", "soft_em", "plain_em", "tuned")
 
 
 @pytest.fixture(scope="module")
