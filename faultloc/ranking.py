@@ -86,7 +86,7 @@ def rank(
     parsed, faults = grammars.parse(case.texts)
     notes = [*case.recording.notes, *faults.values()]
     if ranker.needs_tree:
-        case = case._replace(recording=_with_trees(case.recording, parsed, notes))
+        case = case._replace(recording=with_trees(case.recording, parsed, notes))
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
     statements = _statements(parsed, given)
@@ -145,8 +145,14 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
 
 
-def _with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:
-    """The lines of files that have a tree; files without one are named, unless no file has one."""
+def with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:
+    """The lines of files that have a tree, all of them where no file has one.
+
+    Args:
+        given: coverage and outcomes.
+        parsed: the trees.
+        notes: get a line about the files without one.
+    """
     known = np.array([file in parsed.files for file in given.files], bool)
     if known.all() or not known.any():
         return given
