@@ -17,7 +17,7 @@ from faultloc.io import InputError, Recording, load_arrays, read_npz
 from faultloc.tree import Statements, Tree, from_preorder, statements
 
 ROOT = "QUARTET_DATA"
-NAMES = ("bugsinpy", "sir", "quixbugs")
+NAMES = ("bugsinpy", "sir", "quixbugs", "own")
 
 
 class Bug(NamedTuple):
@@ -81,7 +81,7 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
     """Read a collection.
 
     Args:
-        name: bugsinpy | sir | quixbugs.
+        name: bugsinpy | sir | quixbugs, or own for bugs of the user, see `faultloc.collection`.
         path: its folder; None looks under QUARTET_DATA.
         limit: at most so many programs, the first by name; None: all.
 
@@ -94,6 +94,12 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
     """
     if name not in NAMES:
         raise ValueError(f"no collection {name!r}; there are {', '.join(NAMES)}")
+    if name == "own":
+        from faultloc import collection
+
+        if path is None:
+            raise InputError("corpus.path: required; give the folder of your collection")
+        return collection.load(path, limit)
     folder = find(name, path)
     files = sorted(folder.glob("*.npz"))
     programs = sorted({_program(name, file.stem) for file in files})[:limit]

@@ -22,7 +22,8 @@ from faultloc import forest as forests
 from faultloc import models, tflm
 from faultloc.features import NAMES
 from faultloc.forest import Forest, Lines
-from faultloc.learn import START, STICKY, Learned
+from faultloc.gradient import START, STICKY
+from faultloc.learn import Learned
 
 SHRINKAGE = 10.0  # observations that the estimate of the subclass alone counts for
 FLOOR = 0.15  # of the deviation of a generated feature, standardised
@@ -50,7 +51,7 @@ class Parameters(NamedTuple):
     offsets: Any
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """Weights and standardisation of each model: `[B, G]`, `[F, G]`, `[F, G]`, and `[F]` the features in use."""
 
     weight: jax.Array
@@ -62,7 +63,7 @@ class _Given(NamedTuple):
 
 def fit_folds(
     forest: Forest, weight: np.ndarray, key: jax.Array, *, subclasses: int, restarts: int, rounds: int, hard: bool,
-    generated: np.ndarray, use: np.ndarray, ridge: float,
+    generated: np.ndarray, use: np.ndarray, ridge: float, tune: int = 0,
 ) -> Learned:  # fmt: skip
     """Learn one model for each column of `weight`, all of them together.
 
@@ -77,17 +78,24 @@ def fit_folds(
         generated: places of the features that the subclasses generate.
         use: `[F]` one for the features of the regression.
         ridge: penalty of the regression.
+        tune: steps of the gradient that follow, see `faultloc.tuning`; then the least of its objective is what is kept.
     """
     drawn = np.repeat(weight, restarts, axis=1)
     mean, scale = forest.moments(drawn)
-    given = _Given(*(jnp.asarray(each, jnp.float32) for each in (drawn, mean, scale, use, ridge)))
+    given = Given(*(jnp.asarray(each, jnp.float32) for each in (drawn, mean, scale, use, ridge)))
     chosen = tuple(map(int, generated))
     first = start(forest, key, subclasses, drawn.shape[1], len(chosen))
     ended, likelihood = advance(first, forest.lines, given, rounds, hard, chosen)
-    scores = np.asarray(_log_posteriors(ended, forest.lines, given, chosen))
-    loss = -np.asarray(likelihood, np.float64).reshape(-1, restarts)
+    loss = -np.asarray(likelihood, np.float64)
+    if tune:
+        from faultloc import tuning
+
+        ended, past = tuning.tune(ended, forest.lines, given, chosen, tune)
+        loss = np.asarray(past, np.float64)[-1]
+    scores = np.asarray(log_posteriors(ended, forest.lines, given, chosen))
+    loss = loss.reshape(-1, restarts)
     best = loss.argmin(1) + restarts * np.arange(len(loss))
-    learner = "hard EM" if hard else "soft EM"
+    learner = f"{'hard' if hard else 'soft'} EM{', fine-tuned' if tune else ''}"
     learned = [model(ended, forest, drawn, int(g), chosen, learner) for g in best]
     return Learned(learned, scores.reshape(len(scores), -1, restarts), loss)
 
@@ -134,12 +142,12 @@ def advance(
     return parameters, totals[-1]
 
 
-def _standardised(lines: Lines, given: _Given, feature: int) -> jax.Array:
+def _standardised(lines: Lines, given: Given, feature: int) -> jax.Array:
     """`[L, G]` one feature as each model sees it."""
     return (lines.values[:, feature, None] - given.mean[None, feature]) / given.scale[None, feature]
 
 
-def _odds(p: Parameters, lines: Lines, given: _Given) -> jax.Array:
+def _odds(p: Parameters, lines: Lines, given: Given) -> jax.Array:
     """`[L, K, G]` log-odds of a fault."""
     weights = p.weights / given.scale[:, None]
     shift = (given.mean[:, None] * weights).sum(0)
@@ -147,7 +155,7 @@ def _odds(p: Parameters, lines: Lines, given: _Given) -> jax.Array:
 
 
 def _evidence(
-    p: Parameters, lines: Lines, given: _Given, generated: tuple[int, ...], of_lines: jax.Array
+    p: Parameters, lines: Lines, given: Given, generated: tuple[int, ...], of_lines: jax.Array
 ) -> jax.Array:  # fmt: skip
     """`[N, K, G]` log-probability of what is generated at each statement, and `of_lines` at those with a line."""
     for a, feature in enumerate(generated):
@@ -188,7 +196,7 @@ def _branching(lines: Lines, found: jax.Array, kinds: int) -> jax.Array:
 
 
 def _gaussian(
-    lines: Lines, given: _Given, found: jax.Array, generated: tuple[int, ...], kinds: int
+    lines: Lines, given: Given, found: jax.Array, generated: tuple[int, ...], kinds: int
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     centres, spreads = [], []
     count = _by_kind(found, lines.kind, kinds)
@@ -209,7 +217,7 @@ def _gaussian(
 
 
 def _newton(
-    p: Parameters, lines: Lines, given: _Given, odds: jax.Array, found: jax.Array
+    p: Parameters, lines: Lines, given: Given, odds: jax.Array, found: jax.Array
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """One step on the slopes of each subclass with its common intercept, one on the intercepts by kind."""
     chance = jax.nn.sigmoid(odds)
@@ -238,7 +246,7 @@ def _newton(
     return now[:-1], jnp.concatenate([now[-1][None] + apart, now[-1][None]])
 
 
-def _affine(given: _Given) -> jax.Array:
+def _affine(given: Given) -> jax.Array:
     """`[G, F + 1, F + 1]` takes (values, 1) to (standardised values, 1)."""
     size = given.mean.shape[0]
     scaled = jnp.eye(size)[None] / given.scale.T[:, None]
@@ -248,8 +256,15 @@ def _affine(given: _Given) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="generated")
-def _log_posteriors(p: Parameters, lines: Lines, given: Any, generated: tuple[int, ...]) -> jax.Array:
-    """`[L, G]` log-probability that the one fault is at each line."""
+def log_posteriors(p: Parameters, lines: Lines, given: Any, generated: tuple[int, ...]) -> jax.Array:
+    """`[L, G]` log-probability that the one fault of each bug is at each of its lines.
+
+    Args:
+        p: what was learned.
+        lines: of the forest.
+        given: `Given`, with the standardisation that it was learned with.
+        generated: places of the features that the subclasses generate.
+    """
     odds = _odds(p, lines, given)
     seen = _evidence(p, lines, given, generated, -jax.nn.softplus(odds))
     found = tflm.subclasses(lines.order, tflm.Tables(p.prior, p.table), lines.relation, seen)[lines.owner]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from faultloc import tflm
 from faultloc.features import RANKED
 from faultloc.formulas import get
 from faultloc.metrics import DECIMALS
@@ -87,6 +88,65 @@ def learned_intervals(
     given = Linear(fixed, slope, jnp.asarray(odds.function, jnp.int32))
     low, high = _learned(device, given, key, int(odds.function.max()) + 1, samples, level)
     return Bounds(np.asarray(low), np.asarray(high))
+
+
+class Latent(NamedTuple):
+    """What a model of several subclasses makes of the coverage of a program; M features move with it, see `dynamic`.
+
+    Attributes:
+        fixed: `[L, K]` part of the log-odds that does not depend on coverage.
+        slope: `[M, K]` of the features that do.
+        function: `[L]` number of the function around each line, from 0.
+        evidence: `[N, K]` of the statements, without what the moving features add.
+        owner: `[L]` statement of each line.
+        centre: `[L, K, M]` at which the subclasses generate the moving features.
+        precision: `[L, K, M]` one over the variance; 0 for one that they do not generate.
+        order, tables, relation: see `tflm.log_total`.
+    """
+
+    fixed: Any
+    slope: Any
+    function: Any
+    evidence: Any
+    owner: Any
+    centre: Any
+    precision: Any
+    order: tflm.Schedule
+    tables: tflm.Tables
+    relation: Any
+
+
+def latent_intervals(
+    spectrum: Spectrum, given: Latent, key: jax.Array, *, samples: int = 1000, level: float = 0.95
+) -> Bounds:
+    """As `rank_intervals`, for a model of several subclasses: each draw is a pass over the tree of its own.
+
+    Args:
+        spectrum: of the program.
+        given: what the model makes of it.
+        key: random key.
+        samples: number of draws.
+        level: probability, in (0, 1).
+    """
+    device = Spectrum(jnp.asarray(spectrum.bits), jnp.asarray(spectrum.failed, bool), spectrum.size)
+    low, high = _latent(device, given, key, int(given.function.max()) + 1, samples, level)
+    return Bounds(np.asarray(low), np.asarray(high))
+
+
+@functools.partial(jax.jit, static_argnames=("functions", "samples", "level"))
+def _latent(
+    spectrum: Spectrum, given: Latent, key: jax.Array, functions: int, samples: int, level: float
+) -> tuple[jax.Array, jax.Array]:
+    def ranks(draw: jax.Array) -> jax.Array:
+        drawn = dynamic(counts(spectrum, _weights(spectrum.failed, draw)), given.function, functions)
+        odds = given.fixed + drawn @ given.slope
+        generated = -((drawn[:, None] - given.centre) ** 2 * given.precision).sum(2) / 2
+        clean = given.evidence.at[given.owner].add(generated - jax.nn.softplus(odds))
+        found = tflm.subclasses(given.order, given.tables, given.relation, clean)[given.owner]
+        scores = jax.nn.logsumexp(odds, axis=1, b=found)
+        return _mid_ranks(jnp.round(scores - jax.nn.logsumexp(scores), DECIMALS))
+
+    return _percentiles(ranks, key, samples, level)
 
 
 @functools.partial(jax.jit, static_argnames=("functions", "samples", "level"))

@@ -28,6 +28,7 @@ class Tflm:
     pairwise: float = Field(ge=0)
     ridge: float = Field(gt=0)
     generated: tuple[str, ...]
+    tune: int = Field(ge=0)
     restarts: int = Field(gt=0)
     steps: int = Field(gt=0)
     rate: float = Field(gt=0)
@@ -39,7 +40,11 @@ class Tflm:
     def _check(self) -> "Tflm":
         if self.listwise == self.pairwise == 0:
             raise ValueError("listwise and pairwise are both 0: nothing is left to minimise; raise one")
-        known = {"learner", "features", "subclasses", "listwise", "pairwise", "ridge", "generated"}
+        if self.tune and self.learner == "posterior":
+            raise ValueError(
+                "tune: is for hard_em and soft_em; the posterior is learned by the gradient anyway, give 0"
+            )
+        known = {"learner", "features", "subclasses", "listwise", "pairwise", "ridge", "generated", "tune"}
         for entry in self.grid:
             strange = sorted(set(entry) - known)
             if strange:
@@ -51,7 +56,14 @@ class Tflm:
         from faultloc import selection
 
         base = selection.Setting(
-            self.learner, self.features, self.subclasses, self.listwise, self.pairwise, self.ridge, self.generated
+            self.learner,
+            self.features,
+            self.subclasses,
+            self.listwise,
+            self.pairwise,
+            self.ridge,
+            self.generated,
+            self.tune,
         )
         # Lists of the config become tuples, as those of the base are.
         entries: list[Any] = [

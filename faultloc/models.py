@@ -11,14 +11,18 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from faultloc import features
 from faultloc.io import InputError
 from faultloc.programs import Program
+
+if TYPE_CHECKING:
+    from faultloc import intervals
 
 VERSION = 1
 _NAMED = ("language", "learner", "symbols", "features")
@@ -133,6 +137,55 @@ def potentials(model: Model, program: Program) -> Potentials:
     odds = np.full(evidence.shape, -np.inf)
     odds[program.owner] = log_odds(model, program)
     return Potentials(relation.astype(np.int32), evidence, odds)
+
+
+def moving(model: Model, program: Program, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The log-odds as a linear function of some features, `[L, K]` what does not depend on them and `[M, K]` slopes.
+
+    Args:
+        model: of the program's language.
+        program: whose log-odds.
+        names: of the M features; one that the model does not look at has slope zero.
+    """
+    place = {name: i for i, name in enumerate(model.features)}
+    slopes = model.weights / model.scale
+    slope = np.stack([slopes[:, place[n]] if n in place else np.zeros(model.subclasses) for n in names])
+    values = program.values[:, [features.NAMES.index(name) for name in names]]
+    return log_odds(model, program) - values @ slope, slope
+
+
+def latent(model: Model, program: Program, names: Sequence[str], function: np.ndarray) -> "intervals.Latent":
+    """What a model of several subclasses says of a program apart from some features, which coverage moves.
+
+    Args:
+        model: of the program's language.
+        program: with its coverage as it is.
+        names: of the features.
+        function: `[L]` number of the function around each line, from 0.
+    """
+    from faultloc import intervals, tflm
+
+    fixed, slope = moving(model, program, names)
+    given = potentials(model, program)
+    number = {name: i for i, name in enumerate(model.symbols)}
+    kind = np.array([number.get(name, len(number)) for name in program.kinds], np.int64)
+    centre, precision = np.zeros((2, *fixed.shape, len(names)))
+    for a, feature in enumerate(model.generated):
+        name = model.features[feature]
+        if name in names:
+            at, scale = names.index(name), model.scale[feature]
+            centre[..., at] = model.mean[feature] + scale * model.centre[kind][..., a]
+            precision[..., at] = 1 / (scale * model.spread[kind][..., a]) ** 2
+    values = program.values[:, [features.NAMES.index(name) for name in names]][:, None]
+    given.evidence[program.owner] += ((values - centre) ** 2 * precision).sum(2) / 2
+    fixed, slope, evidence, centre, precision = (
+        np.asarray(x, np.float32) for x in (fixed, slope, given.evidence, centre, precision)
+    )
+    return intervals.Latent(
+        fixed, slope, function.astype(np.int32), evidence, program.owner.astype(np.int32), centre, precision,
+        tflm.schedule(program.parent), tflm.Tables(*(np.asarray(x, np.float32) for x in (model.prior, model.table))),
+        given.relation,
+    )  # fmt: skip
 
 
 def rank(

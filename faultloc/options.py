@@ -85,7 +85,7 @@ class Posterior:
 class Collection:
     """Bugs whose faulty lines are known."""
 
-    name: Literal["bugsinpy", "sir", "quixbugs"]
+    name: Literal["bugsinpy", "sir", "quixbugs", "own"]
     path: str | None
     limit: int | None = Field(gt=0)
 

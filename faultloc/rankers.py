@@ -20,6 +20,7 @@ from faultloc.programs import Program, program
 from faultloc.tree import Statements
 
 MOVING = (*features.GROUPS["formulas"], *features.GROUPS["function"])  # features that coverage moves; they come first
+PAIR = 400  # entries of the coverage matrix that are counted while a tree pass goes through a pair of subclasses
 WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
@@ -190,18 +191,24 @@ class Fitted:
 
     def bounds(
         self, recording: Recording, statements: Statements | None, key: Any, samples: int, level: float
-    ) -> intervals.Bounds | None:
-        """Intervals of the ranks when the tests are drawn anew; None for a model with several subclasses."""
+    ) -> intervals.Bounds:
+        """Intervals of the ranks when the tests are drawn anew."""
         given = self.program(recording, statements)
         model = self.model(given)
-        if model.subclasses > 1 or statements is None:
-            return None
-        moving = len(MOVING)
-        slope = model.weights[0, :moving] / model.scale[:moving]
-        fixed = models.log_odds(model, given)[:, 0] - given.values[:, :moving] @ slope
+        assert statements is not None  # `program` has refused it
         _, function = np.unique(statements.function, return_inverse=True)
-        odds = intervals.Linear(fixed, slope, function)
+        if model.subclasses > 1:
+            latent = models.latent(model, given, MOVING, function)
+            return intervals.latent_intervals(recording.spectrum, latent, key, samples=samples, level=level)
+        fixed, slope = models.moving(model, given, MOVING)
+        odds = intervals.Linear(fixed[:, 0], slope[:, 0], function)
         return intervals.learned_intervals(recording.spectrum, odds, key, samples=samples, level=level)
+
+    def work(self, recording: Recording, statements: Statements | None) -> int:
+        """What a draw of the tests costs beside counting, in entries of the coverage matrix."""
+        given = self.program(recording, statements)
+        subclasses = self.model(given).subclasses
+        return 0 if subclasses == 1 else PAIR * len(given.symbols) * subclasses**2
 
     def program(self, recording: Recording, statements: Statements | None) -> Program:
         """A program as the model sees it."""

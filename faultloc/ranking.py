@@ -22,13 +22,13 @@ class Basis(NamedTuple):
     Attributes:
         score: scores of the lines, given indices of clean and of buggy ones; None where the ranker cannot condition.
         counts: failing and passing tests.
-        bounds: intervals of the ranks before anything was known; None for a model that has none.
+        bounds: intervals of the ranks before anything was known.
         scope, symbol, text, reason: see `Suspect`.
     """
 
     score: Callable[[tuple[int, ...], tuple[int, ...]], np.ndarray] | None
     counts: spectrum.Counts
-    bounds: intervals.Bounds | None
+    bounds: intervals.Bounds
     scope: tuple[str, ...]
     symbol: tuple[str, ...]
     text: tuple[str, ...]
@@ -86,14 +86,16 @@ def rank(
     parsed, faults = grammars.parse(case.texts)
     notes = [*case.recording.notes, *faults.values()]
     if ranker.needs_tree:
-        case = case._replace(recording=_with_trees(case.recording, parsed, notes))
+        case = case._replace(recording=with_trees(case.recording, parsed, notes))
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
     statements = _statements(parsed, given)
     fitted = ranker.fit((), key) if fitted is None else fitted
     score = fitted.scorer(given, statements) if fitted.probabilistic else None
     scores = fitted.scores(given, statements) if score is None else score((), ())
-    samples = min(statistics.resamples, max(BUDGET // (given.spectrum.tests * given.spectrum.size), FEWEST))
+    work = given.spectrum.tests * given.spectrum.size
+    work += fitted.work(given, statements) if fitted.formula is None else 0
+    samples = min(statistics.resamples, max(BUDGET // work, FEWEST))
     if samples < statistics.resamples:
         notes.append(f"the program is large: its intervals come from {samples} draws of the tests")
     if fitted.formula is None:
@@ -143,8 +145,14 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
 
 
-def _with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:
-    """The lines of files that have a tree; files without one are named, unless no file has one."""
+def with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:
+    """The lines of files that have a tree, all of them where no file has one.
+
+    Args:
+        given: coverage and outcomes.
+        parsed: the trees.
+        notes: get a line about the files without one.
+    """
     known = np.array([file in parsed.files for file in given.files], bool)
     if known.all() or not known.any():
         return given
@@ -171,7 +179,7 @@ def _basis(
     case: Case,
     score: Callable[[tuple[int, ...], tuple[int, ...]], np.ndarray] | None,
     counts: spectrum.Counts,
-    bounds: intervals.Bounds | None,
+    bounds: intervals.Bounds,
     statements: tree.Statements | None,
     reasons: Sequence[str],
 ) -> Basis:
@@ -224,8 +232,8 @@ def _suspects(given: Recording, scores: np.ndarray, basis: Basis, known: set[int
             float(scores[i]),
             int(first[i]),
             int(last[i]),
-            float(bounds.low[i]) if bounds else None,
-            float(bounds.high[i]) if bounds else None,
+            float(bounds.low[i]),
+            float(bounds.high[i]),
             float(np.exp(scores[i])) if basis.score else None,
             int(ef[i]),
             int(ep[i]),

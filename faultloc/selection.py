@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from faultloc import em, learn, metrics, models
+from faultloc import em, gradient, learn, metrics, models
 from faultloc import forest as forests
 from faultloc.corpus import Bug
 from faultloc.features import GROUPS, NAMES
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
         listwise, pairwise: weights of the terms of the loss of `learn.fit`.
         ridge: see `learn.Penalty`.
         generated: features that the subclasses of EM also generate; likewise.
+        tune: steps of the gradient after EM, see `faultloc.tuning`.
     """
 
     learner: Literal["posterior", "hard_em", "soft_em"] = "posterior"
@@ -43,6 +44,7 @@ class Setting(NamedTuple):
     pairwise: float = 10.0
     ridge: float = 10.0
     generated: tuple[str, ...] = ()
+    tune: int = 0
 
 
 class Tflm:
@@ -139,7 +141,7 @@ class Tflm:
         return em.fit_folds(
             forest, weight, self._key, subclasses=setting.subclasses, restarts=restarts, rounds=self._steps,
             hard=setting.learner == "hard_em", generated=np.flatnonzero(_places(setting.generated)), use=use,
-            ridge=setting.ridge,
+            ridge=setting.ridge, tune=setting.tune,
         )  # fmt: skip
 
 
@@ -159,22 +161,22 @@ class Task(NamedTuple):
         """B."""
         return self.forest.bugs
 
-    def start(self) -> learn.Progress:
+    def start(self) -> gradient.Progress:
         """Before the first step."""
         count = self.weight.shape[1]
-        return learn.start(
+        return gradient.start(
             self.forest, self.key, self.subclasses, count, rate=self.rate, steps=self.steps, restarts=count
         )  # fmt: skip
 
-    def advance(self, progress: learn.Progress, count: int) -> learn.Progress:
+    def advance(self, progress: gradient.Progress, count: int) -> gradient.Progress:
         """After `count` more steps."""
-        return learn.advance(progress, self.forest, self.weight, self.penalty, count, self.rate, self.steps)
+        return gradient.advance(progress, self.forest, self.weight, self.penalty, count, self.rate, self.steps)
 
-    def losses(self, progress: learn.Progress) -> np.ndarray:
+    def losses(self, progress: gradient.Progress) -> np.ndarray:
         """`[restarts]`."""
-        return learn.losses(progress.parameters, self.forest, self.weight, self.penalty)
+        return gradient.losses(progress.parameters, self.forest, self.weight, self.penalty)
 
-    def model(self, progress: learn.Progress, index: int) -> models.Model:
+    def model(self, progress: gradient.Progress, index: int) -> models.Model:
         """One of the restarts as a model."""
         return learn.model(progress.parameters, self.forest, self.weight, self.penalty, index)
 

@@ -216,30 +216,34 @@ def _moments(
         at_roots, totals = at_roots * weight[:, None], totals * weight
     rows = _padded(relation)
 
-    def receive(found: jax.Array, chunk: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        node, parent, message = chunk
-        joint = tables.table[rows[node]] + beta[node][:, None]
-        pairs = found[parent][:, :, None] * _shares(semiring, joint, 2, message)
-        return found.at[node].set(pairs.sum(1)), pairs
+    def receive(carry: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        found, used = carry
+        node, parent = chunk
+        shares = _shares(semiring, tables.table[rows[node]] + beta[node][:, None], 2, messages[node])
+        pairs = found[parent][:, :, None] * shares
+        return (found.at[node].add(_sum(pairs, 1)), used.at[rows[node]].add(pairs)), None
 
-    found, pairs = lax.scan(receive, _padded(at_roots), (order.node, order.parent, messages), reverse=True)
-    used = jnp.zeros_like(tables.table).at[rows[order.node]].add(pairs)
+    first = _padded(at_roots), jnp.zeros_like(tables.table)
+    (found, used), _ = lax.scan(receive, first, (order.node, order.parent), reverse=True)
     return found[:-1], Tables(at_roots.sum(0), used), totals.sum(0)
 
 
 def _up(
     semiring: Semiring, order: Schedule, relation: jax.Array, tables: Tables, evidence: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """`[N + 1, K, ...]` beta with one more row for what the padding sends, and `[C, W, K, ...]` messages."""
+    """`[N + 1, K, ...]` beta and messages, with one more row for what fills up the chunks."""
     rows = _padded(relation)
 
-    def send(beta: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def send(carry: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        beta, messages = carry
         node, parent = chunk
         message = _fold(semiring, tables.table[rows[node]] + beta[node][:, None], 2)
         message = jnp.where(_leading(node < evidence.shape[0], message), message, 0)
-        return beta.at[parent].add(message), message
+        return (beta.at[parent].add(message), messages.at[node].add(message)), None
 
-    return lax.scan(send, _padded(evidence), (order.node, order.parent))
+    first = _padded(evidence)
+    # Both are carried along: XLA copies what a scan stacks up, all of it in every step, on a CPU.
+    return lax.scan(send, (first, jnp.zeros_like(first)), (order.node, order.parent))[0]
 
 
 def _sum_of_roots(semiring: Semiring, order: Schedule, tables: Tables, beta: jax.Array) -> jax.Array:
@@ -248,7 +252,16 @@ def _sum_of_roots(semiring: Semiring, order: Schedule, tables: Tables, beta: jax
 
 
 def _fold(semiring: Semiring, values: jax.Array, axis: int) -> jax.Array:
-    return values.max(axis) if semiring == "max" else jax.nn.logsumexp(values, axis=axis)
+    if semiring == "max":
+        return values.max(axis)
+    highest = lax.stop_gradient(values.max(axis, keepdims=True))
+    highest = jnp.where(jnp.isfinite(highest), highest, 0)
+    return jnp.log(_sum(jnp.exp(values - highest), axis)) + highest.squeeze(axis)
+
+
+def _sum(values: jax.Array, axis: int) -> jax.Array:
+    """Sum over subclasses, written out: XLA's reductions on a CPU are slow where they take in an exponential."""
+    return functools.reduce(jnp.add, (lax.index_in_dim(values, k, axis, False) for k in range(values.shape[axis])))
 
 
 def _shares(semiring: Semiring, values: jax.Array, axis: int, total: jax.Array | None = None) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from faultloc import learn, models
+from faultloc import gradient, models
 from faultloc.corpus import Bug
 from faultloc.selection import Tflm
 
@@ -24,23 +24,23 @@ class Training:
     def __init__(self, bugs: Sequence[Bug], ranker: Tflm, *, every: int) -> None:
         self._task = ranker.task(bugs)
         self._every = min(every, self._task.steps)
-        self._ended: learn.Progress | None = None
+        self._ended: gradient.Progress | None = None
 
     def __len__(self) -> int:
         return -(-self._task.steps // self._every)
 
-    def totals(self) -> learn.Progress:
+    def totals(self) -> gradient.Progress:
         """Before the first step."""
         return self._task.start()
 
     def score(
         self,
         index: int,
-        totals: learn.Progress,
+        totals: gradient.Progress,
         *,
         key: jax.Array,  # noqa: ARG002
         place: Callable[..., Any],  # noqa: ARG002
-    ) -> tuple[learn.Progress, dict[str, Any]]:
+    ) -> tuple[gradient.Progress, dict[str, Any]]:
         """Take the steps of an interval; the row has the loss of the best restart and of all."""
         count = min(self._every, self._task.steps - index * self._every)
         self._ended = self._task.advance(totals, count)

@@ -135,28 +135,86 @@ class Monitor(Recorder):
 
 
 class Tracer(Recorder):
-    """Watches by `sys.settrace`, in threads that start later as well."""
+    """Watches by `sys.settrace`, in threads that start later as well.
+
+    Each line of the program that runs costs a call of Python. So each piece of code has a set of its own for the
+    numbers of its lines, and a trace function that does nothing but add to it; the sets are gathered once a test.
+    """
+
+    def __init__(self, program):
+        super().__init__(program)
+        self.watched: dict = {}  # by the identity of the code, which is kept alive: its hash would read all of it
+        self.touched: list = []
 
     def start(self):
         """Watch every call."""
-        threading.settrace(self._call)
-        sys.settrace(self._call)
+        watched, watch = self.watched, self._watch
+
+        def call(frame, event, argument):  # noqa: ARG001
+            code = frame.f_code
+            found = watched.get(id(code)) or watch(code)
+            return found[0]
+
+        self._install(call)
+
+    def _install(self, call):
+        self.call = call
+        threading.settrace(call)
+        sys.settrace(call)
+
+    def _watch(self, code):
+        """The trace function of a piece of code, None where it is not of the program; and the code."""
+        numbers: set = set()
+        add = numbers.add
+
+        def line(frame, event, argument):  # noqa: ARG001
+            if event == "line":
+                add(frame.f_lineno)
+            return line
+
+        ours = self.program.path(code.co_filename) is not None
+        if ours:
+            self.touched.append((code, numbers))
+        self.watched[id(code)] = found = (line if ours else None, code)
+        return found
+
+    def _gather(self):
+        """Hand what the sets hold to the test, or to what ran outside of tests."""
+        for code, numbers in self.touched:
+            if numbers:
+                found = list(numbers)  # at once: a thread may add to it
+                numbers.difference_update(found)
+                for line in found:
+                    self.hit(code, line)
 
     def begin(self):
         """A test begins; one before it may have taken the trace function away."""
+        self._gather()
         super().begin()
-        sys.settrace(self._call)
+        sys.settrace(self.call)
 
-    def _call(self, frame, event, argument):  # noqa: ARG002
-        return self._trace if self.program.path(frame.f_code.co_filename) is not None else None
+    def finish(self):
+        """The test ended: its lines by file."""
+        self._gather()
+        return super().finish()
 
-    def _trace(self, frame, event, argument):  # noqa: ARG002
-        if event == "line":
-            self.hit(frame.f_code, frame.f_lineno)
-        return self._trace
+    def tell(self, say):
+        """As for every recorder; every line then goes through `hit` when it runs."""
+        super().tell(say)
+        if say is None:
+            return
+
+        def line(frame, event, argument):  # noqa: ARG001
+            if event == "line":
+                self.hit(frame.f_code, frame.f_lineno)
+            return line
+
+        path = self.program.path
+        sys.settrace(lambda frame, event, argument: line if path(frame.f_code.co_filename) else None)  # noqa: ARG005
 
     def stop(self):
         """Watch no longer."""
+        self._gather()
         threading.settrace(None)
         sys.settrace(None)
 

@@ -6,7 +6,7 @@ import numpy as np
 from harness.measure import Benchmark, Inputs, Peer, Run
 from peers import faultloc_collect
 
-QUICK = sys.version_info >= (3, 12)  # `sys.monitoring`; before it every line of the program is traced, without a bar
+QUICK = sys.version_info >= (3, 12)  # `sys.monitoring`; before it every line of the program is traced
 
 
 def collect(tests: int) -> Benchmark:
@@ -32,7 +32,7 @@ def collect(tests: int) -> Benchmark:
         "collect", f"a suite of {tests} tests with per-test coverage, by {way}", inputs, ours, faultloc_collect.exact,
         tolerance=0.5,
         peers=(
-            Peer("plain pytest", "faultloc_collect:plain", 1 / 1.5 if QUICK else None),
+            Peer("plain pytest", "faultloc_collect:plain", 1 / 1.5),
             Peer("coverage.py contexts", "faultloc_collect:contexts", needs=("coverage",)),
         ),
     )  # fmt: skip

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from faultloc import em, forest, models
-from faultloc.learn import START
+from faultloc import em, forest, models, tuning
+from faultloc.gradient import START
 from tests.faultloc.test_learn import examples
 
 KINDS, K = 3, 2
@@ -23,7 +23,7 @@ def planted():
     mean, scale = grown.moments(weight)
     use = np.ones(19)
     use[5] = 0
-    arrays = em._Given(*(jnp.asarray(each, jnp.float32) for each in (weight, mean, scale, use, 2.0)))
+    arrays = em.Given(*(jnp.asarray(each, jnp.float32) for each in (weight, mean, scale, use, 2.0)))
     return given, grown, weight, arrays
 
 
@@ -146,3 +146,32 @@ def test_rounds_raise_the_likelihood(planted):
         totals.append(np.asarray(total))
     assert (totals[-1] > totals[0] + 1).all()
     assert np.isfinite(np.asarray(p.table)).all()
+
+
+def test_fine_tuning_raises_the_probability_of_the_faulty_lines_and_moves_nothing_else(planted):
+    examples, grown, weight, _ = planted
+    options = {"subclasses": K, "restarts": 2, "rounds": 8, "generated": np.array([0, 2]), "use": np.ones(19)}
+    options |= {"ridge": 2.0, "hard": False}
+    before, after = (em.fit_folds(grown, weight, jax.random.key(0), **options, tune=tune) for tune in (0, 30))
+    drawn = np.repeat(weight, 2, axis=1)
+
+    def surprise(learned):
+        """By the model of every fold that is kept, one bug after the other, on the host."""
+        every = [[models.rank(model, e.program) for e in examples] for model in learned.model]
+        found = [[-np.logaddexp.reduce(s[e.faulty]) for s, e in zip(of, examples, strict=True)] for of in every]
+        return (np.array(found).T * weight).sum(0)
+
+    assert (surprise(after) < surprise(before)).all()
+    for old, new, loss in zip(before.model, after.model, after.loss, strict=True):
+        assert new.learner == "soft EM, fine-tuned"
+        best = after.loss.tolist().index(loss.tolist())
+        moved = ((new.weights - old.weights) ** 2).sum() + ((new.offsets - old.offsets) ** 2).sum()
+        if before.loss[best].argmin() == loss.argmin():  # the same start is kept
+            np.testing.assert_array_equal(new.table, old.table)
+            assert surprise(after)[best] + moved == pytest.approx(loss.min(), rel=1e-3)
+    mean, scale = grown.moments(drawn)
+    arrays = em.Given(*(jnp.asarray(each, jnp.float32) for each in (drawn, mean, scale, np.ones(19), 2.0)))
+    p = em.start(grown, jax.random.key(0), K, 4, 2)
+    _, past = tuning.tune(p, grown.lines, arrays, (0, 2), 30)
+    assert past.shape == (31, 4)
+    assert (np.asarray(past)[-1] < np.asarray(past)[0]).all()

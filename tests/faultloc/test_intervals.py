@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from faultloc import features, formulas, intervals, metrics, rankers, spectrum, tree
+from faultloc import features, formulas, intervals, metrics, models, programs, rankers, spectrum, tree
 from faultloc.io import Recording
+from tests.faultloc.test_models import made
 
 
 @pytest.fixture
@@ -82,3 +83,38 @@ def test_intervals_of_a_model_that_only_looks_at_ochiai_are_those_of_ochiai(key)
     theirs = intervals.rank_intervals(given, formulas.ochiai, key, samples=64, level=0.9)
     np.testing.assert_array_equal(ours.low, theirs.low)
     np.testing.assert_array_equal(ours.high, theirs.high)
+
+
+@pytest.fixture(scope="module")
+def grown():
+    """Twelve tests of a program of three functions with its tree, and a model of two subclasses that generates two."""
+    rng = np.random.default_rng(5)
+    parsed, _ = tree.from_python({"m.py": "".join(f"def f{i}(x):\n    x = {i}\n    return x + 1\n" for i in range(3))})
+    lines = np.array([n for i in range(3) for n in (3 * i + 2, 3 * i + 3)])
+    statements = tree.statements(parsed, np.zeros(6, int), lines)
+    names = tuple(f"t{i}" for i in range(12))
+    covered = spectrum.pack(rng.random((12, 6)) < 0.6, np.arange(12) < 4)
+    recording = Recording(covered, ("m.py",), np.zeros(6, np.int32), lines, names)
+    model = made(2)._replace(symbols=tuple(sorted(set(statements.symbols)))[:3])
+    return recording, statements, model
+
+
+def test_intervals_of_several_subclasses_are_those_of_the_model_on_each_draw(grown, key):
+    recording, statements, model = grown
+    samples, given = 32, recording.spectrum
+    found = rankers.Fitted(model).bounds(recording, statements, key, samples, 0.8)
+    draws = []
+    for each in jax.random.split(key, samples):
+        weights = np.asarray(intervals._weights(jax.numpy.asarray(given.failed), each)).astype(int)
+        rows = np.repeat(np.arange(12), weights)
+        again = recording._replace(spectrum=spectrum.pack(given.covered()[rows], given.failed[rows]))
+        draws.append(metrics.mid_ranks(models.rank(model, programs.program(again, statements))))
+    low, high = np.quantile(draws, [0.1, 0.9], axis=0)
+    np.testing.assert_allclose(found.low, low, atol=1e-4)
+    np.testing.assert_allclose(found.high, high, atol=1e-4)
+    assert (found.high - found.low).max() > 1
+
+
+def test_a_draw_of_several_subclasses_counts_for_its_pass(grown):
+    recording, statements, model = grown
+    assert rankers.Fitted(model).work(recording, statements) == rankers.PAIR * len(statements.symbols) * 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from faultloc import accuracy, corpus, features, forest, learn, models, selection, tree
+from faultloc import accuracy, corpus, features, forest, gradient, learn, models, selection, tree
 from faultloc.io import Recording
 from faultloc.programs import Program
 from faultloc.spectrum import pack
@@ -119,15 +119,15 @@ def pieces(given, planted, weight):
 def test_losses_and_gradients_of_all_folds_are_those_of_the_definition(planted):
     given, planted, weight = planted
     rng = np.random.default_rng(1)
-    first = learn.start(planted, jax.random.key(0), 1, 3, rate=0.1, steps=5).parameters
+    first = gradient.start(planted, jax.random.key(0), 1, 3, rate=0.1, steps=5).parameters
     drawn = first._replace(
         weights=jnp.asarray(rng.normal(size=(19, 3)), "float32"), kinds=jnp.asarray(rng.normal(size=(3, 3)), "float32")
     )
     penalty = learn.Penalty(ridge=2.0)
-    found = learn.losses(drawn, planted, weight, penalty)
+    found = gradient.losses(drawn, planted, weight, penalty)
     mean, scale = planted.moments(weight)
     given32 = [jnp.asarray(each, "float32") for each in (weight, mean, scale)]
-    slopes = jax.grad(lambda p: learn._losses(p, planted.lines, *given32, learn._device(penalty)).sum())(drawn)
+    slopes = jax.grad(lambda p: gradient._losses(p, planted.lines, *given32, gradient._device(penalty)).sum())(drawn)
     for g in range(3):
         seen, *rest = pieces(given, planted, weight[:, g])
         weights, offsets = flat(drawn, g)
@@ -146,7 +146,7 @@ def test_learning_ends_where_another_optimiser_finds_no_way_down(planted):
     for g, model in enumerate(learned):
         seen, *rest = pieces(given, planted, weight[:, g])
         value = lambda x: by_definition(x[:19], x[19:], seen, *rest, 2)  # noqa: B023, E731
-        there = np.append(model.weights[0], model.offsets[:3, 0] - learn.START)
+        there = np.append(model.weights[0], model.offsets[:3, 0] - gradient.START)
         # With several faulty lines the loss may have several minima; this is one of them.
         assert value(there) == pytest.approx(minimize(value, there).fun, rel=1e-4)
         assert value(there) < value(np.zeros(22)) / 3
@@ -171,9 +171,9 @@ def test_subclasses_are_learned_and_the_best_of_the_restarts_is_kept(planted):
     options = {"subclasses": 2, "steps": 40, "rate": 0.1, "penalty": learn.Penalty(2.0)}
     kept = learn.fit_folds(planted, weight, jax.random.key(3), restarts=2, **options).model
     drawn = np.repeat(weight, 2, axis=1)
-    first = learn.start(planted, jax.random.key(3), 2, 6, rate=0.1, steps=40)
-    ended = learn.advance(first, planted, drawn, options["penalty"], 40, 0.1, 40).parameters
-    before, after = (learn.losses(p, planted, drawn, options["penalty"]) for p in (first.parameters, ended))
+    first = gradient.start(planted, jax.random.key(3), 2, 6, rate=0.1, steps=40)
+    ended = gradient.advance(first, planted, drawn, options["penalty"], 40, 0.1, 40).parameters
+    before, after = (gradient.losses(p, planted, drawn, options["penalty"]) for p in (first.parameters, ended))
     assert (after < before).all()
     best = int(after[:2].argmin())
     np.testing.assert_allclose(
@@ -183,16 +183,16 @@ def test_subclasses_are_learned_and_the_best_of_the_restarts_is_kept(planted):
     scores = [models.rank(kept[0], e.program) for e in given]
     listwise = -sum(np.logaddexp.reduce(s[e.faulty]) for s, e in zip(scores, given, strict=True))
     only = learn.Penalty(0.0, 1.0, 0.0)
-    table = float(learn._table_ridge(ended)[best]) / 2
-    assert learn.losses(ended, planted, drawn, only)[best] - table == pytest.approx(listwise, rel=1e-4)
+    table = float(gradient._ridge_of_tables(ended)[best]) / 2
+    assert gradient.losses(ended, planted, drawn, only)[best] - table == pytest.approx(listwise, rel=1e-4)
 
 
 def test_learning_goes_on_where_it_stopped(planted):
     _, planted, weight = planted
     options = planted, weight, learn.Penalty(2.0)
-    first = learn.start(planted, jax.random.key(3), 1, 3, rate=0.1, steps=400)
-    half = learn.advance(first, *options, 200, 0.1, 400)
-    whole, resumed = learn.advance(first, *options, 400, 0.1, 400), learn.advance(half, *options, 200, 0.1, 400)
+    first = gradient.start(planted, jax.random.key(3), 1, 3, rate=0.1, steps=400)
+    half = gradient.advance(first, *options, 200, 0.1, 400)
+    whole, resumed = gradient.advance(first, *options, 400, 0.1, 400), gradient.advance(half, *options, 200, 0.1, 400)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -202,7 +202,7 @@ def test_the_posterior_is_a_distribution_and_unknown_kinds_are_neutral():
     model = learn.fit(given)
     strange = given[0].program._replace(symbols=("never seen",) * len(given[0].program.symbols))
     assert np.exp(models.rank(model, strange)).sum() == pytest.approx(1)
-    expected = (strange.values - model.mean) / model.scale @ model.weights[0] + learn.START
+    expected = (strange.values - model.mean) / model.scale @ model.weights[0] + gradient.START
     np.testing.assert_allclose(models.log_odds(model, strange)[:, 0], expected)
 
 

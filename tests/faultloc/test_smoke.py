@@ -20,7 +20,7 @@ GROUPS = {
     for group in ("corpus", "ranker", "table", "task")
 }
 
-LEARNED = ("posterior", "transferred", "tflm", "hard_em", "soft_em")
+LEARNED = ("posterior", "transferred", "tflm", "hard_em", "soft_em", "plain_em", "tuned")
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,6 @@ def test_every_table_sweeps_over_what_exists_and_shows_what_is_measured(table, d
 
 def test_no_option_is_left_untried():
     assert set(GROUPS["corpus"]) == {
-        "bugsinpy", "c", "mutants", "project", "quixbugs", "sir", "spectrum", "subjects", "timing", "training",
+        "bugsinpy", "c", "mutants", "own", "project", "quixbugs", "sir", "spectrum", "subjects", "timing", "training",
     }  # fmt: skip
     assert set(GROUPS["task"]) == {"rank", "triage"}
