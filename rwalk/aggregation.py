@@ -2,13 +2,15 @@
 
 Cubes of voxels tie a thin structure to what lies beside it, which no smoother repairs. Here every voxel joins the
 neighbour to which its edge is strongest, and the trees that arise are the aggregates. They are found on the host;
-the V-cycle runs on the device, on blocks turned to `[n, k]`, in which sparse products read whole rows.
+the V-cycle runs on the device, on blocks turned to `[n, k]`, in which sparse products read whole rows. Sizes of coarse
+levels are rounded up to a few, so that images of one shape share one compiled program.
 
 Legend: n unknowns of a level, m of the next coarser one, k vectors.
 Source: Vanek, Mandel and Brezina 1996 (smoothed aggregation); the aggregates are one round of Boruvka 1926.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rwalk.blas import one_thread
 from rwalk.multigrid import largest_of
-from rwalk.stencil import Stencil, strides, to_sparse
+from rwalk.stencil import Stencil, apply_columns, on_host, placed_like, to_sparse
 
 JITTER = 0.1  # of an edge's strength: among equal edges every voxel would join the one on the same side
 DROPPED = 1e-7  # share of the largest eigenvalue below which the coarsest matrix counts as singular
@@ -30,7 +32,7 @@ DENSE = 700  # unknowns up to which a matrix is diagonalised as a dense one
 STALLED = 0.9  # a step to more unknowns than this share of the finer ones is not worth it
 NEGLIGIBLE = 1e-7  # length in the norm of A, of one's own, below which a vector counts as annihilated
 DAMPING = 1.5  # over the largest eigenvalue: best for the upper two thirds of the spectrum
-LARGEST = 2**24  # entries of a block that a V-cycle takes at once
+GROWTH = 1.25  # ratio of the sizes to which coarse levels are rounded up
 
 
 @jax.tree_util.register_dataclass
@@ -40,15 +42,54 @@ class Level:
 
     Attributes:
         operator: A with unit diagonal, a lattice's stencil or a sparse matrix.
-        prolongation: P `[n, m]`.
-        restriction: P^T.
+        transfer: P `[n, m]`: `Smoothed`, or `Pieces` where every voxel follows its aggregate.
         top: `[]`, not below the largest eigenvalue of A.
     """
 
     operator: Any
+    transfer: Any
+    top: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Smoothed:
+    """P and P^T as sparse matrices. Several devices hold each a whole copy of what they are multiplied by."""
+
     prolongation: Any
     restriction: Any
-    top: jax.Array
+
+    def prolong(self, x: jax.Array) -> jax.Array:
+        """P x, `[m, k]` to `[n, k]`."""
+        return self.prolongation @ x
+
+    def restrict(self, x: jax.Array) -> jax.Array:
+        """P^T x, `[n, k]` to `[m, k]`."""
+        return self.restriction @ x
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pieces:
+    """P with one entry a row: several devices hold each the rows of its voxels.
+
+    Attributes:
+        labels: `[n]` aggregate of each voxel.
+        shares: `[n]` entry of P, zero where there is no aggregate.
+        count: m.
+    """
+
+    labels: jax.Array
+    shares: jax.Array
+    count: int = field(metadata={"static": True})
+
+    def prolong(self, x: jax.Array) -> jax.Array:
+        """P x, `[m, k]` to `[n, k]`."""
+        return self.shares[:, None] * x.at[self.labels].get(mode="promise_in_bounds")
+
+    def restrict(self, x: jax.Array) -> jax.Array:
+        """P^T x, `[n, k]` to `[m, k]`."""
+        return jax.ops.segment_sum(self.shares[:, None] * x, self.labels, self.count)
 
 
 @jax.tree_util.register_dataclass
@@ -57,7 +98,7 @@ class Hierarchy:
     """Levels from fine to coarse, and the pseudo-inverse of the coarsest operator, `[m, m]` or its diagonal `[m]`."""
 
     levels: tuple[Level, ...]
-    inverse: jax.Array
+    inverse: Any
 
 
 def aggregates(matrix: sparse.csr_array, near_null: np.ndarray) -> np.ndarray:
@@ -122,74 +163,95 @@ def build(
     Returns:
         The hierarchy, and for each step to a coarser level P and the coarse matrix, as `scipy.sparse` has them.
     """
-    dtype = operator.diagonal.dtype
-    matrix, vector = to_sparse(operator), np.asarray(near_null, np.float64)
+    dtype, space = operator.diagonal.dtype, len(operator.shape)
+    shared = functools.partial(placed_like, like=operator.diagonal, whole=True)
+    matrix, vector = to_sparse(operator), on_host(near_null).astype(float)
     finer: Any = operator
     levels: list[Level] = []
     steps: list[tuple[sparse.csr_array, sparse.csr_array]] = []
     top = 2.0
     while matrix.shape[0] > coarsest:
-        p, coarse, following = _coarser(matrix, vector, top, smooth=bool(levels) or len(operator.shape) < 3)
+        smooth = bool(levels) or space < 3
+        p, coarse, following = _coarser(matrix, vector, top, smooth=smooth)
         if not 0 < p.shape[1] < STALLED * matrix.shape[0]:
             break  # next to nothing is coupled any more
-        levels.append(Level(finer, _move(p, dtype), _move(p.T, dtype), jnp.asarray(top, dtype)))
+        transfer = _smoothed(p, _rows(finer), dtype) if smooth else _pieces(p, operator.diagonal)
+        levels.append(Level(finer, transfer, np.asarray(top, dtype)))
         steps.append((p, coarse))
-        matrix, vector, finer = coarse, following, _move(coarse, dtype)
+        m = rounded(coarse.shape[0])
+        matrix, vector, finer = coarse, following, _move(coarse, (m, m), dtype)
         top = largest_of(matrix)
-    return Hierarchy(tuple(levels), jnp.asarray(_bottom(matrix, coarsest), dtype)), steps
+    found = Hierarchy(tuple(levels), _bottom(matrix, coarsest, _rows(finer)).astype(dtype))
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else shared(leaf), found), steps
 
 
-def _bottom(matrix: sparse.csr_array, coarsest: int) -> np.ndarray:
+def rounded(size: int) -> int:
+    """The next of a few sizes: powers of `GROWTH`."""
+    power = int(np.ceil(np.log(max(size, 1)) / np.log(GROWTH)))
+    return int(np.ceil(GROWTH ** next(p for p in range(max(power - 1, 0), power + 2) if np.ceil(GROWTH**p) >= size)))
+
+
+def _rows(operator: Any) -> int:
+    return operator.size if isinstance(operator, Stencil) else operator.shape[0]
+
+
+def _smoothed(p: sparse.csr_array, rows: int, dtype: Any) -> Smoothed:
+    m = rounded(p.shape[1])
+    return Smoothed(_move(p, (rows, m), dtype), _move(p.T, (m, rows), dtype))
+
+
+def _pieces(p: sparse.csr_array, like: jax.Array) -> Pieces:
+    filled = np.diff(p.indptr) > 0
+    labels, shares = np.zeros(p.shape[0], np.int32), np.zeros(p.shape[0], like.dtype)
+    labels[filled], shares[filled] = p.indices, p.data
+    return Pieces(placed_like(labels, like), placed_like(shares, like), rounded(p.shape[1]))
+
+
+def _bottom(matrix: sparse.csr_array, coarsest: int, size: int) -> np.ndarray:
     """The pseudo-inverse `[m, m]`; of a matrix that could not be made small that of its diagonal `[m]`."""
     if matrix.shape[0] > coarsest:
-        return np.where(matrix.diagonal() > 0, 0.5, 0)  # a damped Jacobi step
+        diagonal = np.pad(matrix.diagonal(), (0, size - matrix.shape[0]))
+        return np.where(diagonal > 0, 0.5, 0)  # a damped Jacobi step
     with one_thread():
         values, vectors = linalg.eigh(matrix.toarray())
         kept = values > DROPPED * values[-1]
-        return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+        return np.pad((vectors[:, kept] / values[kept]) @ vectors[:, kept].T, (0, size - matrix.shape[0]))
 
 
-def _move(matrix: Any, dtype: Any) -> Any:
-    """A sparse matrix on the device, rows in order."""
+def _move(matrix: Any, shape: tuple[int, int], dtype: Any) -> Any:
+    """A sparse matrix for the device, rows in order, filled up to a shape and a number of entries with zeros."""
     matrix = sparse.csr_matrix(matrix)
     matrix.sort_indices()
-    data, indices, indptr = jnp.asarray(matrix.data, dtype), *map(jnp.asarray, (matrix.indices, matrix.indptr))
-    return device.BCSR((data, indices, indptr), shape=matrix.shape, indices_sorted=True, unique_indices=True)
+    extra = rounded(matrix.nnz) - matrix.nnz
+    data, indices = np.pad(matrix.data.astype(dtype), (0, extra)), np.pad(matrix.indices, (0, extra))
+    indptr = np.pad(matrix.indptr, (0, shape[0] - matrix.shape[0]), mode="edge")
+    indptr[-1] += extra  # they stand in the last row
+    entries: Any = (data, indices, indptr)
+    return device.BCSR(entries, shape=shape, indices_sorted=False, unique_indices=False)
 
 
 def product(operator: Any, x: jax.Array) -> jax.Array:
     """A x of a stencil or a sparse matrix, `[n, k]`."""
-    if not isinstance(operator, Stencil):
-        return operator @ x
-    here, n = jnp.arange(x.shape[0]), x.shape[0]
-    result = operator.diagonal[:, None] * x
-    for band, jump in zip(operator.bands, strides(operator.shape, operator.offsets), strict=True):
-        there = jnp.clip(here + jump, 0, n - 1)  # where that is another voxel the band is zero
-        result = result + band[:, None] * x.at[there].get(mode="promise_in_bounds")
-    return result
+    return apply_columns(operator, x) if isinstance(operator, Stencil) else operator @ x
 
 
 def vcycle(hierarchy: Hierarchy, b: jax.Array) -> jax.Array:
+    """`cycle` on rows, `[k, n]` to `[k, n]`, turned in memory: XLA would else take that for a matter of naming axes."""
+    rows = Layout((0, 1))
+    return with_layout_constraint(cycle(hierarchy, with_layout_constraint(b.T, rows)), rows).T
+
+
+def cycle(hierarchy: Hierarchy, b: jax.Array) -> jax.Array:
     """One symmetric V-cycle from zero, a damped Jacobi step before and after: about A^-1 b, symmetric and positive.
 
     Args:
         hierarchy: of A.
-        b: `[k, n]`.
+        b: `[n, k]`.
 
     Returns:
-        `[k, n]`.
+        `[n, k]`.
     """
-    k, n = b.shape
-    group = next(size for size in range(k, 0, -1) if k % size == 0 and size <= max(LARGEST // n, 1))
-    if group == k:
-        return _turned(hierarchy, b)
-    return lax.map(lambda rows: _turned(hierarchy, rows), b.reshape(k // group, group, n)).reshape(k, n)
-
-
-def _turned(hierarchy: Hierarchy, b: jax.Array) -> jax.Array:
-    """The V-cycle on the transposed block, which XLA would else take for a matter of naming the axes."""
-    rows = Layout((0, 1))
-    return with_layout_constraint(_cycle(hierarchy, 0, with_layout_constraint(b.T, rows)), rows).T
+    return _cycle(hierarchy, 0, b)
 
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array) -> jax.Array:
@@ -199,7 +261,6 @@ def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array) -> jax.Array:
         return jnp.matmul(hierarchy.inverse, b, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
     damping = DAMPING / level.top
-    x = damping * b
-    coarse = level.restriction @ (b - product(level.operator, x))
-    x = x + level.prolongation @ _cycle(hierarchy, depth + 1, coarse)
+    coarse = level.transfer.restrict(b - damping * product(level.operator, b))
+    x = damping * b + level.transfer.prolong(_cycle(hierarchy, depth + 1, coarse))
     return x + damping * (b - product(level.operator, lax.optimization_barrier(x)))

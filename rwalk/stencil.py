@@ -50,12 +50,16 @@ def strides(shape: tuple[int, ...], offsets: Offsets) -> list[int]:
     return [sum(a * b for a, b in zip(offset, steps, strict=True)) for offset in offsets]
 
 
-def neighbours(x: jax.Array, shape: tuple[int, ...], offsets: Offsets) -> list[jax.Array]:
-    """Values at each neighbour, `[..., n]` each; off the lattice it is another value, to be multiplied by zero."""
-    jumps = strides(shape, offsets)
-    reach = max((abs(jump) for jump in jumps), default=0)
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(reach, reach)])
-    return [padded[..., reach + jump : reach + jump + x.shape[-1]] for jump in jumps]
+def neighbours(x: jax.Array, shape: tuple[int, ...], offsets: Offsets, axis: int = -1) -> list[jax.Array]:
+    """Values at each neighbour along the flat axis, like x each; off the ends of the array they are zero.
+
+    A pad that cuts at one end what it adds at the other: XLA fuses it with what it is multiplied by, several devices
+    exchange only what crosses their borders, and no padded copy of x is made.
+    """
+    widths = [[(0, 0, 0)] * x.ndim for _ in offsets]
+    for width, jump in zip(widths, strides(shape, offsets), strict=True):
+        width[axis] = (-jump, jump, 0)
+    return [lax.pad(x, jnp.zeros((), x.dtype), width) for width in widths]
 
 
 def apply(operator: Stencil, x: jax.Array) -> jax.Array:
@@ -69,11 +73,36 @@ def apply(operator: Stencil, x: jax.Array) -> jax.Array:
         Like x.
     """
     lead = (None,) * (x.ndim - 1)
-    shifted = neighbours(x, operator.shape, operator.offsets)
     result = operator.diagonal[lead] * x
-    for band, values in zip(operator.bands, shifted, strict=True):
+    for band, values in zip(operator.bands, neighbours(x, operator.shape, operator.offsets), strict=True):
         result = result + band[lead] * values
     return result
+
+
+def apply_columns(operator: Stencil, x: jax.Array) -> jax.Array:
+    """A x of a block turned to `[n, k]`: whole rows are moved, at nearly the speed of a copy."""
+    result = operator.diagonal[:, None] * x
+    for band, values in zip(operator.bands, neighbours(x, operator.shape, operator.offsets, 0), strict=True):
+        result = result + band[:, None] * values
+    return result
+
+
+def placed_like(x: Any, like: jax.Array, *, whole: bool = False) -> jax.Array:
+    """An array `[n, ...]` on the devices that hold `like` `[n]`: the same rows on each, or all of it (`whole`)."""
+    sharding = getattr(like, "sharding", None)
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return jnp.asarray(x)
+    first = None if whole else (tuple(sharding.spec) or (None,))[0]
+    spec = jax.sharding.PartitionSpec(*(first, None, None)[: np.ndim(x)])
+    return jax.device_put(x, jax.sharding.NamedSharding(sharding.mesh, spec))
+
+
+def on_host(x: Any) -> np.ndarray:
+    """An array as NumPy has it, also one whose pieces other processes hold."""
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())  # type: ignore[attr-defined]
+        x = jax.jit(lambda y: y, out_shardings=whole)(x)
+    return np.asarray(x)
 
 
 def one_by_one(function: Callable[..., Any], *blocks: jax.Array) -> Any:
@@ -121,8 +150,8 @@ def to_sparse(operator: Stencil) -> Any:
     from scipy import sparse
 
     jumps = strides(operator.shape, operator.offsets)
-    bands = [np.roll(band, jump) for band, jump in zip(np.asarray(operator.bands, np.float64), jumps, strict=True)]
-    data = np.stack([np.asarray(operator.diagonal, np.float64), *bands])  # a diagonal is stored by its columns
+    bands = [np.roll(band, jump) for band, jump in zip(on_host(operator.bands).astype(float), jumps, strict=True)]
+    data = np.stack([on_host(operator.diagonal).astype(float), *bands])  # a diagonal is stored by its columns
     whole: dict[int, np.ndarray] = {}
     for jump, row in zip([0, *jumps], data, strict=True):
         whole[jump] = whole[jump] + row if jump in whole else row

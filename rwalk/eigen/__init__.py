@@ -1,16 +1,19 @@
 """Smallest eigenpairs of a lattice's Laplacian, by one interface."""
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rwalk import aggregation, graph
-from rwalk.eigen import chebyshev, lanczos, lobpcg, reference, ritz, start
-from rwalk.eigen.pencil import Pencil, combine, gram, pencil_of, random_block
+from rwalk.eigen import chebyshev, columns, lanczos, lobpcg, reference, start
+from rwalk.eigen.pencil import Pencil, combine, gram, pencil_of
 from rwalk.graph import Lattice
+from rwalk.stencil import neighbours, placed_like, reciprocal
 
 Method = Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
+MILD = 10  # degree of the filter on the start: takes out the corners that aggregates and pieces have
 METHODS = ("lobpcg", "chebyshev", "lanczos", "scipy", "dense")
 
 
@@ -48,7 +51,7 @@ def smallest_eigenpairs(
     normalised: bool = True,
     x0: jax.Array | None = None,
     tol: float = 1e-3,
-    residual: float = 0.5,
+    residual: float = 1.0,
     maximum: int = 60,
     guards: int | None = None,
     key: jax.Array | None = None,
@@ -64,7 +67,7 @@ def smallest_eigenpairs(
         normalised: R is the degree, else one.
         x0: `[n, m]` vectors near the wanted ones, those of a similar graph: a warm start.
         tol: relative change of the sum of the values at which the iteration is at rest.
-        residual: of every pair, relative to lambda_K; the values' error falls with its square.
+        residual: root mean square over the pairs, relative to lambda_K; the values' error falls with its square.
         maximum: steps at most.
         guards: vectors beside the wanted ones; a fifth of K, 8 at least, by default.
         key: of random vectors.
@@ -83,7 +86,7 @@ def smallest_eigenpairs(
     coupled = int((pencil.mass.diagonal > 0).sum())
     if not 0 < k <= coupled:
         raise ValueError(f"k={k} pairs of {coupled} coupled voxels; ask for 1 to {coupled}")
-    y0 = None if x0 is None else _unscale(pencil, jnp.asarray(x0))
+    y0 = None if x0 is None else _unscale(pencil, x0)
     if method == "dense":
         found = reference.dense(pencil, k)
     elif method == "scipy":
@@ -98,25 +101,26 @@ def smallest_eigenpairs(
     return _basis(lattice, pencil, found, normalised)
 
 
-def _unscale(pencil: Pencil, vectors: jax.Array) -> jax.Array:
-    return (vectors * pencil.near_null[:, None]).T
+def _unscale(pencil: Pencil, vectors: Any) -> jax.Array:
+    return placed_like(vectors, pencil.near_null) * pencil.near_null[:, None]
 
 
 def _iterate(
     lattice: Lattice, pencil: Pencil, k: int, block: int, method: str, y0: jax.Array | None, rules: dict[str, Any]
 ) -> lobpcg.Result:
     hierarchy, steps = aggregation.build(pencil.operator, pencil.near_null)
-    values, first = start.coarse(pencil, steps, block)
+    mass = columns.weight(pencil)
     key = rules["key"]
-    if y0 is not None:
-        values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y0[:block],), block)
-    extra = start.pieces(lattice, pencil, 1.5 * float(values[min(k, len(values)) - 1]), most=block)
-    fill = random_block(pencil, jax.random.fold_in(key, 1), block - first.shape[0])
     if y0 is None:
-        first = lobpcg.prefilter(pencil, first, rules.get("filter_degree", 20))
+        values, first = start.coarse(pencil, steps, k)
+        first = columns.mild(pencil, first, MILD)
+    else:
+        values, first = columns.rayleigh_ritz(pencil.operator, mass, (y0[:, :block],), k)
+    extra = start.pieces(lattice, pencil, 1.5 * float(values[min(k, len(values)) - 1]), most=block)
+    fill = columns.random_block(pencil, jax.random.fold_in(key, 0), block - first.shape[1])
     # The constant keeps its place: together with it the pieces may be dependent, which the projection sorts out.
-    blocks = tuple(part for part in (first, lobpcg.prefilter(pencil, fill, 20), extra) if part.shape[0])
-    values, first = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, block)
+    blocks = first, lobpcg.doubtful(pencil, fill), columns.mild(pencil, extra, MILD)
+    values, first = columns.rayleigh_ritz(pencil.operator, mass, tuple(x for x in blocks if x.shape[1]), block)
     if method == "lobpcg":
         return lobpcg.lobpcg(pencil, hierarchy, values, first, k, **rules)
     if method == "lanczos":
@@ -124,37 +128,33 @@ def _iterate(
     return chebyshev.filtered(pencil, first, k, **rules)
 
 
+@functools.partial(jax.jit, static_argnames="normalised")
 def _basis(lattice: Lattice, pencil: Pencil, found: lobpcg.Result, normalised: bool) -> Basis:
-    y = found.vectors
-    values = _energies(lattice, pencil, y)
+    """Rayleigh quotients in order, vectors q = D^-1/2 y, and what goes with them.
+
+    The quotients are sums over edges: A y itself would lose small values to cancellation.
+    """
+    parts, y = columns.slabs(lattice.shape), found.vectors
+    q = pencil.root[:, None] * y
+    energies = jnp.zeros(y.shape[1], y.dtype)
+    for w, there in zip(lattice.weights, neighbours(q, lattice.shape, lattice.offsets, 0), strict=True):
+        energies = energies + columns.sums(w.reshape(-1, 1) * (there - q) ** 2, parts)
+    values = energies / columns.sums(columns.weighed(pencil.mass.diagonal, y**2), parts)
+    norms = columns.residual_norms(pencil.operator, pencil.mass.diagonal, values, y)
     order = jnp.argsort(values)
-    values, y = values[order], y[order]
-    norms = lobpcg.residual_norms(pencil.operator, pencil.mass, values, y)
     mass = graph.mass(lattice, normalised=normalised)
-    diagonal = jnp.where(mass > 0, graph.degree(lattice).ravel() / jnp.where(mass > 0, mass, 1), 0)
+    trace = (graph.degree(lattice).ravel() * reciprocal(mass)).sum()
     return Basis(
-        values,
-        (pencil.root[:, None] * y.T),
+        values[order],
+        q[:, order],
         mass,
-        diagonal.sum(),
+        trace,
         (mass > 0).sum(),
         pencil.top,
-        norms / values[-1],
+        norms[order] / values[order[-1]],
         jnp.asarray(found.steps),
         jnp.asarray(found.converged),
     )
-
-
-@jax.jit
-def _energies(lattice: Lattice, pencil: Pencil, y: jax.Array) -> jax.Array:
-    """Rayleigh quotients from differences along edges: A y itself would lose small values to cancellation."""
-    from rwalk.weights import shift
-
-    q = (pencil.root[None] * y).reshape(-1, *lattice.shape)
-    total = jnp.zeros(y.shape[0], y.dtype)
-    for w, offset in zip(lattice.weights, lattice.offsets, strict=True):
-        total = total + (w[None] * (shift(q, offset) - q) ** 2).reshape(y.shape[0], -1).sum(1)
-    return total / (pencil.mass.diagonal[None] * y**2).sum(1)
 
 
 __all__ = ["METHODS", "Basis", "Method", "combine", "gram", "smallest_eigenpairs"]

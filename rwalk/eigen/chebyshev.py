@@ -1,6 +1,6 @@
 """Chebyshev-filtered subspace iteration: nothing but products with A, no preconditioner.
 
-Legend: K pairs wanted, k = K + guards vectors in a block; blocks are `[k, n]`.
+Legend: K pairs wanted, k = K + guards vectors in a block; blocks are `[n, k]`.
 Source: Zhou, Saad, Tiago and Chelikowsky 2006.
 """
 
@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk.eigen import ritz
-from rwalk.eigen.lobpcg import Result, residual_norms
-from rwalk.eigen.pencil import Pencil, amplify, random_block
+from rwalk.eigen import columns
+from rwalk.eigen.lobpcg import Result, root_mean_square
+from rwalk.eigen.pencil import Pencil
+from rwalk.stencil import on_host
 
 GAIN = 1e3  # a stronger filter makes a block of float32 vectors dependent before it is orthogonalised again
 
@@ -35,14 +36,16 @@ def filtered(
     longest: int = 200,
     confirmations: int = 1,
 ) -> Result:
-    """Filter and project until at rest; stopping, guards and doubts as in `rwalk.eigen.lobpcg.lobpcg`.
+    """Filter and project until the Ritz sum rests twice in a row and the residuals are small, then doubt it.
+
+    Before the last round the guards are thrown away for random vectors: a mode that the start had missed shows up.
 
     Args:
         pencil: A, B.
-        x: `[k, n]` first block.
+        x: `[n, k]` first block.
         count: pairs wanted, K.
         tol: relative change of the Ritz sum.
-        residual: relative to the largest wanted value.
+        residual: root mean square, relative to the largest wanted value.
         maximum: filters at most.
         key: of the random guards.
         longest: degree of the filter at most.
@@ -51,22 +54,23 @@ def filtered(
     Returns:
         The pairs.
     """
-    size, taken, converged, top = x.shape[0], 0, False, float(pencil.top)
-    values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), size)
+    size, taken, converged, top, mass = x.shape[1], 0, False, float(pencil.top), columns.weight(pencil)
+    values, x = columns.rayleigh_ritz(pencil.operator, mass, (x,), size)
     edge = float(values[-1])
     for number in range(1 + (confirmations if size > count else 0)):
+        blocks: tuple[jax.Array, ...] = (x,)
         if number:
-            x = jnp.concatenate([x[:count], random_block(pencil, jax.random.fold_in(key, number), size - count)])
+            blocks = x[:, :count], columns.random_block(pencil, jax.random.fold_in(key, number), size - count)
         converged, quiet, total = False, 0, np.inf
         while not converged and taken < maximum:
             # The edge is a true Ritz value of the guards: a guess would amplify what is not wanted, or too little.
-            x = amplify(pencil, x, jnp.asarray(edge, x.dtype), degree_for(top, edge, longest))
-            x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
-            values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), size)
-            edge, taken = float(values[-1]), taken + 1
+            degree = degree_for(top, edge, longest)
+            blocks = tuple(columns.amplify(pencil, x, jnp.asarray(edge, x.dtype), degree) for x in blocks)
+            values, x = columns.rayleigh_ritz(pencil.operator, mass, blocks, size)
+            blocks, edge, taken = (x,), float(values[-1]), taken + 1
             change, total = total - values[:count].sum(), values[:count].sum()
             quiet = quiet + 1 if change <= tol * abs(total) else 0
-            wanted = jnp.asarray(values[:count], x.dtype)
-            norms = np.asarray(residual_norms(pencil.operator, pencil.mass, wanted, x[:count]))
-            converged = quiet >= 2 and bool((norms <= residual * abs(values[count - 1])).all())
-    return Result(values[:count], x[:count], taken, converged)
+            wanted = values[:count].astype(x.dtype)
+            norms = on_host(columns.residual_norms(pencil.operator, mass, wanted, x[:, :count]))
+            converged = quiet >= 2 and root_mean_square(norms) <= residual * abs(values[count - 1])
+    return Result(values[:count], x[:, :count], taken, converged)

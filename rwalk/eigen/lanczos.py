@@ -21,8 +21,9 @@ from rwalk import multigrid
 from rwalk.blas import one_thread
 from rwalk.eigen import ritz
 from rwalk.eigen.chebyshev import degree_for
-from rwalk.eigen.lobpcg import Result, residual_norms
-from rwalk.eigen.pencil import Pencil, amplify, combine, gram, random_block
+from rwalk.eigen.columns import random_block, residual_norms
+from rwalk.eigen.lobpcg import Result, root_mean_square
+from rwalk.eigen.pencil import Pencil, amplify, combine, gram
 from rwalk.multigrid import Hierarchy
 from rwalk.solve import conjugate_gradients
 from rwalk.stencil import Stencil, apply, congruent, reciprocal
@@ -119,18 +120,18 @@ def lanczos(
     inner: float = 1e-5,
     confirmations: int = 1,
 ) -> Result:
-    """Build a Krylov space, keep its best vectors, begin again from them; stopping as in `rwalk.eigen.lobpcg.lobpcg`.
+    """Build a Krylov space, keep its best vectors, begin again from them until the Ritz sum rests.
 
     A Krylov space holds one vector of each eigenspace, and none that its first vector lacks: after it is at rest a
     random vector is put in place of the last residual and it must come to rest again, `confirmations` times.
 
     Args:
         pencil: A, B.
-        x: `[p, n]` about the wanted vectors, p > count: their sum is the first vector, their values place the shift
+        x: `[n, p]` about the wanted vectors, p > count: their sum is the first vector, their values place the shift
             and the filter.
         count: pairs wanted, K.
         tol: relative change of the Ritz sum.
-        residual: relative to the largest wanted value.
+        residual: root mean square, relative to the largest wanted value.
         maximum: restarts at most.
         key: of random vectors.
         operator: `inverted`, `filtered` or `plain`.
@@ -140,7 +141,7 @@ def lanczos(
     Returns:
         The pairs; an unknown operator is a ValueError.
     """
-    values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x,), x.shape[0])
+    values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x.T,), x.shape[1])
     kept, whole = x.shape[0], 2 * x.shape[0] + 10
     solver, edge, degree = _function(pencil, values, count, operator, x.dtype)
     root, blank = _root(pencil), jnp.zeros_like(x[:1])
@@ -159,15 +160,15 @@ def lanczos(
         values, turned = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y[:count],), count)
         change, total = abs(total - values.sum()), values.sum()
         quiet = quiet + 1 if change <= tol * abs(total) else 0
-        norms = residual_norms(pencil.operator, pencil.mass, jnp.asarray(values, x.dtype), turned)
-        if quiet >= 2 and bool((np.asarray(norms) <= residual * abs(values[-1])).all()):
+        norms = residual_norms(pencil.operator, pencil.mass.diagonal, jnp.asarray(values, x.dtype), turned.T)
+        if quiet >= 2 and root_mean_square(np.asarray(norms)) <= residual * abs(values[-1]):
             converged = doubts == confirmations
             doubts, quiet = doubts + 1, 0
-            last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1))
+            last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1).T)
         basis = jnp.concatenate([best, last, *([blank] * (whole - kept))])
         matrix, first = np.zeros((whole + 1, whole)), kept
         matrix[range(kept), range(kept)] = theta
-    return Result(values, turned, taken, converged)
+    return Result(values, turned.T, taken, converged)
 
 
 def _function(
@@ -187,7 +188,7 @@ def _function(
 def _mixture(pencil: Pencil, x: jax.Array, key: jax.Array) -> jax.Array:
     """One vector with a share of each in a block, and some noise, `[1, n]`."""
     signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (1, x.shape[0]), x.dtype))
-    noise = random_block(pencil, jax.random.fold_in(key, 1), 1) / x.shape[1] ** 0.5
+    noise = random_block(pencil, jax.random.fold_in(key, 1), 1).T / x.shape[1] ** 0.5
     return combine(signs, x) + 0.1 * noise
 
 

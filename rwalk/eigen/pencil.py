@@ -5,7 +5,7 @@ L q = lambda R q becomes this by q = D^-1/2 y: A = D^-1/2 L D^-1/2, B = R / D. T
 Legend: n voxels; blocks of vectors are `[k, n]`.
 """
 
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
@@ -39,6 +39,7 @@ class Pencil(NamedTuple):
     top: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames="normalised")
 def pencil_of(lattice: Lattice, *, normalised: bool = True) -> Pencil:
     """Write down the eigenproblem of a lattice; `normalised` as in `rwalk.graph.mass`."""
     degrees = graph.degree(lattice).ravel()
@@ -77,31 +78,6 @@ def combine(coefficients: jax.Array, block: jax.Array) -> jax.Array:
     return jnp.matmul(coefficients, block, precision=EXACT)
 
 
-def in_pieces(function: Callable[..., Blocks], results: Blocks, *others: jax.Array) -> Blocks:
-    """Replace blocks by a function of them and of others that takes the same piece of each, `[k, PIECE]` at a time.
-
-    Args:
-        function: of the pieces of `results` and `others`; returns the new pieces of `results`.
-        results: `[k, n]` blocks, overwritten where they are donated.
-        others: `[m, n]` blocks.
-
-    Returns:
-        The new `results`.
-    """
-
-    def piece(first: jax.Array | int, width: int, results: Blocks) -> Blocks:
-        parts = [lax.dynamic_slice_in_dim(block, first, width, 1) for block in (*results, *others)]
-        new = function(*parts)
-        return tuple(lax.dynamic_update_slice_in_dim(block, part, first, 1)
-                     for block, part in zip(results, new, strict=True))  # fmt: skip
-
-    n = results[0].shape[1]
-    whole = n // PIECE
-    if whole:
-        results = lax.fori_loop(0, whole, lambda i, results: piece(i * PIECE, PIECE, results), results)
-    return piece(whole * PIECE, n - whole * PIECE, results)
-
-
 @jax.jit
 def amplify(pencil: Pencil, x: jax.Array, edge: jax.Array | float, degree: jax.Array | int) -> jax.Array:
     """Chebyshev polynomial of B^-1 A that is at most one on [edge, top] and grows below.
@@ -132,9 +108,3 @@ def _amplified(
         return current, 2 * mapped(current) - previous
 
     return lax.fori_loop(1, degree, step, (x, mapped(x)))[1]
-
-
-def random_block(pencil: Pencil, key: jax.Array, count: int) -> jax.Array:
-    """Normal vectors that are zero on voxels which are not coupled, `[count, n]`."""
-    mass = pencil.mass.diagonal
-    return jnp.where((mass > 0)[None], jax.random.normal(key, (count, mass.size), mass.dtype), 0)

@@ -1,32 +1,31 @@
 """Slow and certain: dense and shift-invert eigenpairs, and a count of eigenvalues that uses no eigensolver."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import eigsh, splu
 
 from rwalk.eigen.lobpcg import Result
 from rwalk.eigen.pencil import Pencil
-from rwalk.stencil import to_sparse
+from rwalk.stencil import on_host, placed_like, to_sparse
 
 LARGEST_DENSE = 6000
 
 
 def _coupled(pencil: Pencil) -> tuple[sparse.csc_array, sparse.csc_array, np.ndarray]:
-    live = np.flatnonzero(np.asarray(pencil.mass.diagonal) > 0)
+    live = np.flatnonzero(on_host(pencil.mass.diagonal) > 0)
     a = sparse.csc_array(to_sparse(pencil.operator))[live][:, live]
     return (
         sparse.csc_array(a),
-        sparse.csc_array(sparse.diags_array(np.asarray(pencil.mass.diagonal, np.float64)[live])),
+        sparse.csc_array(sparse.diags_array(on_host(pencil.mass.diagonal).astype(float)[live])),
         live,
     )
 
 
 def _embed(pencil: Pencil, live: np.ndarray, vectors: np.ndarray) -> jax.Array:
-    x = np.zeros((vectors.shape[1], pencil.operator.size))
-    x[:, live] = vectors.T
-    return jnp.asarray(x, pencil.operator.diagonal.dtype)
+    x = np.zeros((pencil.operator.size, vectors.shape[1]), pencil.operator.diagonal.dtype)
+    x[live] = vectors
+    return placed_like(x, pencil.mass.diagonal)
 
 
 def dense(pencil: Pencil, count: int) -> Result:
@@ -51,13 +50,13 @@ def shift_invert(pencil: Pencil, count: int, *, tol: float = 0.0, x0: jax.Array 
         pencil: A, B.
         count: pairs wanted.
         tol: of ARPACK; 0 is the machine's.
-        x0: `[k, n]`, the sum of its vectors starts the iteration; ones by default.
+        x0: `[n, k]`, the sum of its vectors starts the iteration; ones by default.
 
     Returns:
         The pairs.
     """
     a, b, live = _coupled(pencil)
-    start = np.asarray(pencil.near_null if x0 is None else x0.sum(0), np.float64)[live]
+    start = on_host(pencil.near_null if x0 is None else x0.sum(1)).astype(float)[live]
     if x0 is None:
         start = start + np.cos(np.arange(len(live)))  # the eigenvector at zero alone would end the iteration at once
     shift = -1e-6 * float(pencil.top)
@@ -117,7 +116,7 @@ def lobpcg_pyamg(pencil: Pencil, count: int, *, tol: float = 1e-4, maximum: int 
     from scipy.sparse.linalg import lobpcg
 
     a, b, live = _coupled(pencil)
-    near_null = np.asarray(pencil.near_null, np.float64)[live]
+    near_null = on_host(pencil.near_null).astype(float)[live]
     multilevel = smoothed_aggregation_solver(sparse.csr_matrix(a), B=near_null[:, None])
     start = np.random.default_rng(0).normal(size=(len(live), count + extra))
     start[:, 0] = near_null

@@ -1,10 +1,9 @@
 """What to begin with: the smallest pairs of a coarse level, and small pieces with weak borders.
 
-Legend: n voxels; blocks are `[k, n]`.
+Legend: n voxels; blocks are `[n, k]`.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
@@ -15,7 +14,7 @@ from rwalk.aggregation import DENSE
 from rwalk.blas import one_thread
 from rwalk.eigen.pencil import Pencil
 from rwalk.graph import Lattice
-from rwalk.stencil import to_sparse
+from rwalk.stencil import on_host, placed_like, to_sparse
 
 THRESHOLDS = (0.3, 0.1, 0.03, 0.01, 0.003)  # of the largest weight
 LARGEST_PIECE = 0.02  # of all voxels
@@ -32,19 +31,19 @@ def coarse(
         count: vectors wanted, k.
 
     Returns:
-        Their Ritz values `[k]` and the block `[k, n]`; fewer where there are no more.
+        Their Ritz values `[k]` and the block `[n, k]`; fewer where there are no more.
     """
     sizes = [matrix.shape[0] for _, matrix in steps]
     depth = next((i + 1 for i, size in enumerate(sizes) if size <= max(4 * DENSE, 6 * count)), len(steps))
     matrix = steps[depth - 1][1] if depth else to_sparse(pencil.operator)
-    mass = sparse.csr_array(sparse.diags_array(np.asarray(pencil.mass.diagonal, np.float64)))
+    mass = sparse.csr_array(sparse.diags_array(on_host(pencil.mass.diagonal).astype(float)))
     for p, _ in steps[:depth]:
         mass = sparse.csr_array(p.T @ mass @ p)
     values, vectors = _smallest(matrix, mass, count)
     x = vectors.astype(pencil.near_null.dtype)
     for p, _ in reversed(steps[:depth]):
         x = p.astype(x.dtype) @ x
-    return values, jnp.asarray(x.T)
+    return values, placed_like(x, pencil.near_null)
 
 
 def _smallest(matrix: sparse.csr_array, mass: sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +75,7 @@ def pieces(lattice: Lattice, pencil: Pencil, limit: float, most: int) -> jax.Arr
         most: sets at most.
 
     Returns:
-        `[p, n]`, D^1/2 on the set, p <= most.
+        `[n, p]`, D^1/2 on the set, p <= most.
     """
     found = [candidate for share in THRESHOLDS for candidate in _components(lattice, pencil, share, limit)]
     found.sort(key=lambda candidate: candidate[0])
@@ -86,15 +85,15 @@ def pieces(lattice: Lattice, pencil: Pencil, limit: float, most: int) -> jax.Arr
         if len(chosen) < most and taken[members].mean() <= 0.5:
             taken[members] = True
             chosen.append(members)
-    x = np.zeros((len(chosen), taken.size))
-    near_null = np.asarray(pencil.near_null)
-    for row, members in zip(x, chosen, strict=True):
-        row[members] = near_null[members]
-    return jnp.asarray(x, pencil.near_null.dtype)
+    near_null = on_host(pencil.near_null)
+    x = np.zeros((taken.size, len(chosen)), near_null.dtype)
+    for column, members in enumerate(chosen):
+        x[members, column] = near_null[members]
+    return placed_like(x, pencil.near_null)
 
 
 def _components(lattice: Lattice, pencil: Pencil, share: float, limit: float) -> list[tuple[float, np.ndarray]]:
-    weights = np.asarray(lattice.weights, np.float64)
+    weights = on_host(lattice.weights).astype(float)
     n = lattice.active.size
     index = np.arange(n).reshape(lattice.shape)
     ends = [_ends(index, offset) for offset in lattice.offsets]
@@ -106,8 +105,8 @@ def _components(lattice: Lattice, pencil: Pencil, share: float, limit: float) ->
     links = sparse.coo_array((np.ones(strong.sum()), (here[strong], there[strong])), shape=(n, n))
     number, labels = connected_components(links, directed=False)
     inner = labels[here] == labels[there]
-    degrees = np.asarray(graph.degree(lattice), np.float64).ravel()
-    mass = np.bincount(labels, degrees * np.asarray(pencil.mass.diagonal, np.float64), number)
+    degrees = on_host(jax.jit(graph.degree)(lattice)).astype(float).ravel()
+    mass = np.bincount(labels, degrees * on_host(pencil.mass.diagonal).astype(float), number)
     cut = np.bincount(labels, degrees, number) - 2 * np.bincount(labels[here[inner]], strength[inner], number)
     size = np.bincount(labels, minlength=number)
     good = np.flatnonzero((mass > 0) & (size <= LARGEST_PIECE * n) & (cut < limit * mass))

@@ -1,4 +1,4 @@
-"""Benchmarks of rwalk: interaction, exact solve, eigenpairs, the stencil; each with the error that its time buys.
+"""Benchmarks of rwalk: interaction, exact solve, eigenpairs, registration; each with the error that its time buys.
 
 Images are the MNI T1 brain resampled to the size, with noise. With `--size` every lattice has edges of so many voxels.
 A further part of the package adds its rows by a function like those below, named in `benchmarks`.
@@ -8,15 +8,14 @@ import functools
 from typing import Any
 
 import numpy as np
-from benchmarks import _rwalk_registration
+from benchmarks import _rwalk_pairs, _rwalk_registration
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 
 LOCAL = "rwalk_local"
 NOISE = 0.02
-BETA_WALKER, BETA_PAIRS = 130.0, 100.0
+BETA_WALKER = 130.0
 TOLERANCE = 1e-3  # of the solves that both sides are asked for
-SUM = 1e-3  # relative error of the sum of the values that counts as found
 SCIKIT = {"cg_j": (), "cg_mg": ("pyamg",), "bf": ()}
 
 
@@ -29,24 +28,13 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         interaction("online_128_cubed", volume(128), 40, 50, every=48, classes=4, modes=("cg_j", "cg_mg")),
         exact("exact_256", plane(256), None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
         exact("exact_128_cubed", volume(128), 3, every=48, classes=4, modes=("cg_j", "cg_mg")),
-        eigenpairs("pairs_256_k80", plane(256), 80, (Peer("scipy shift-invert", f"{LOCAL}:scipy_shift_invert", 2),)),
-        eigenpairs("pairs_512_k20", plane(512), 20, (Peer("scipy shift-invert", f"{LOCAL}:scipy_shift_invert", 1),)),
-        eigenpairs("pairs_512_k80", plane(512), 80, (Peer("scipy shift-invert", f"{LOCAL}:scipy_shift_invert", 2),)),
-        eigenpairs("pairs_64_cubed_k20", volume(64), 20, _pyamg(3)),
-        eigenpairs("pairs_64_cubed_k80", volume(64), 80, _pyamg(3)),
-        eigenpairs("pairs_128_cubed_k40", volume(128), 40, ()),
-        product("stencil_512", plane(512), 32),
-        product("stencil_64_cubed", volume(64), 32),
+        *_rwalk_pairs.pairs(settings),
         _rwalk_registration.registration(settings),
     ]
 
 
 def _shape(settings: Settings, axes: int, edge: int) -> tuple[int, ...]:
     return (settings.size or edge,) * axes
-
-
-def _pyamg(bar: float) -> tuple[Peer, ...]:
-    return (Peer("scipy lobpcg + PyAMG", f"{LOCAL}:lobpcg_pyamg", bar, needs=("pyamg",)),)
 
 
 def seeded(shape: tuple[int, ...], every: float, classes: int, k: int) -> Inputs:
@@ -131,93 +119,6 @@ def _modes(modes: tuple[str, ...], bar: float | None) -> tuple[Peer, ...]:
     return tuple(
         Peer(f"scikit-image {mode}", f"{LOCAL}:scikit_{mode}", bar, needs=("skimage", *SCIKIT[mode])) for mode in modes
     )
-
-
-def pictured(shape: tuple[int, ...], k: int) -> Inputs:
-    """The brain, beta and K."""
-    from rwalk import comparison
-
-    return {"image": comparison.brain(shape, NOISE), "beta": np.asarray(BETA_PAIRS), "k": np.asarray(k)}
-
-
-def strict_values(arrays: Inputs) -> np.ndarray:
-    """Of a strict run from a random start; no sum of Ritz values is below the exact one."""
-    import jax
-    from peers import rwalk_local
-
-    from rwalk import comparison, eigen
-
-    lattice, _ = rwalk_local.pencil_of(arrays)
-    k = int(arrays["k"])
-    start = jax.random.normal(jax.random.key(1), (lattice.active.size, k + max(8, k // 5)), lattice.weights.dtype)
-    return np.asarray(eigen.smallest_eigenpairs(lattice, k, x0=start, **comparison.STRICT).values, np.float64)
-
-
-def sum_error(found: Any, right: Any) -> float:
-    """Of the sum of the values, relative; missed modes make it large."""
-    return float(abs(np.sum(found) / np.sum(right) - 1))
-
-
-def eigenpairs(name: str, shape: tuple[int, ...], k: int, peers: tuple[Peer, ...]) -> Benchmark:
-    """The smallest eigenpairs with default options; compiled already, but for the row of the fresh process."""
-
-    def ours(arrays: Inputs) -> Run:
-        from peers import rwalk_local
-
-        from rwalk import eigen
-
-        lattice, _ = rwalk_local.pencil_of(arrays)
-        return lambda: eigen.smallest_eigenpairs(lattice, int(arrays["k"])).values
-
-    return Benchmark(
-        name, f"{_edges(shape)}: the {k} smallest eigenpairs of the normalised Laplacian",
-        functools.partial(pictured, shape, k), ours, strict_values,
-        tolerance=SUM,
-        peers=(*peers, Peer("ours in a fresh process", f"{LOCAL}:cold_eigenpairs")),
-        error=sum_error,
-    )  # fmt: skip
-
-
-def product(name: str, shape: tuple[int, ...], count: int) -> Benchmark:
-    """A product of the Laplacian with a block, against a copy of the block; a bar of 1/1.3."""
-
-    def inputs() -> Inputs:
-        block = np.random.default_rng(0).normal(size=(count, int(np.prod(shape)))).astype(np.float32)
-        return pictured(shape, count) | {"block": block}
-
-    def ours(arrays: Inputs) -> Run:
-        import jax
-        import jax.numpy as jnp
-        from peers import rwalk_local
-
-        from rwalk.eigen import ritz
-
-        matrix, block = rwalk_local.pencil_of(arrays)[1].operator, jnp.asarray(arrays["block"])
-        function = jax.jit(ritz.product)
-        return lambda: function(matrix, block)
-
-    def reference(arrays: Inputs) -> np.ndarray:
-        from peers import rwalk_local
-
-        from rwalk import stencil
-
-        matrix = rwalk_local.pencil_of(arrays)[1].operator
-        return np.asarray(stencil.to_sparse(matrix) @ arrays["block"][:2].astype(np.float64).T).T
-
-    return Benchmark(
-        name, f"{_edges(shape)}: one product with a block of {count} vectors",
-        inputs, ours, reference,
-        tolerance=1e-5,
-        peers=(Peer("copy of the block", f"{LOCAL}:copy", 1 / 1.3),),
-        answer=lambda x: np.asarray(x[:2]),
-        error=_difference,
-    )  # fmt: skip
-
-
-def _difference(found: Any, right: Any) -> float:
-    """Largest, where both are products; a copy has none."""
-    found = np.asarray(found)
-    return float(np.abs(found - right).max()) if found.shape == right.shape else float("nan")
 
 
 def _edges(shape: tuple[int, ...]) -> str:

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,10 +42,14 @@ def test_the_v_cycle_is_symmetric_and_positive_and_coarse_products_are_exact(noi
     cycle = np.asarray(aggregation.vcycle(hierarchy, jnp.eye(matrix.operator.size)))
     np.testing.assert_allclose(cycle, cycle.T, atol=1e-10)
     assert np.linalg.eigvalsh((cycle + cycle.T) / 2).min() > -1e-10
-    level = hierarchy.levels[0]
-    p, a = np.asarray(level.prolongation.todense()), stencil.to_sparse(matrix.operator).toarray()
-    np.testing.assert_array_equal(level.restriction.todense(), p.T)
-    np.testing.assert_allclose(hierarchy.levels[1].operator.todense(), p.T @ a @ p, atol=1e-13)
+    transfer, (p, coarse) = hierarchy.levels[0].transfer, levels[0]
+    m, a = p.shape[1], stencil.to_sparse(matrix.operator).toarray()
+    right, left = transfer.prolong(jnp.eye(aggregation.rounded(m))), transfer.restrict(jnp.eye(len(a)))
+    np.testing.assert_array_equal(right, left.T)
+    np.testing.assert_allclose(right, np.pad(p.toarray(), ((0, 0), (0, len(left) - m))), atol=1e-15)
+    np.testing.assert_allclose(coarse.toarray(), p.T @ a @ p, atol=1e-13)
+    np.testing.assert_allclose(hierarchy.levels[1].operator.todense()[:m, :m], coarse.toarray(), atol=1e-15)
+    first = first.T
     inside = np.asarray((first * stencil.apply(matrix.operator, first)).sum(1) / (first**2).sum(1))
     np.testing.assert_allclose(np.sort(inside), values, atol=1e-8)  # Ritz values of the first block
 
@@ -75,3 +80,19 @@ def test_islands_of_two_voxels_end_in_a_diagonal():
     hierarchy, _ = aggregation.build(matrix.operator, matrix.near_null, coarsest=4)
     b = jnp.asarray(np.random.default_rng(0).normal(size=(2, 400)))
     assert bool(jnp.isfinite(aggregation.vcycle(hierarchy, b)).all())
+
+
+def test_sizes_of_coarse_levels_are_few():
+    found = [aggregation.rounded(size) for size in range(1, 5000)]
+    assert all(size <= near < 1.25 * size + 1 for size, near in enumerate(found, 1))
+    assert len(set(found)) < 40
+
+
+def test_images_of_one_shape_share_a_compiled_v_cycle(noise):
+    def compiled(image):
+        matrix = pencil_of(image, 20.0)
+        hierarchy, _ = aggregation.build(matrix.operator, matrix.near_null, coarsest=40)
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), hierarchy)
+
+    shapes = [compiled(noise.random((24, 26))) for _ in range(4)]
+    assert len({str(shape) for shape in shapes}) <= 2
