@@ -184,14 +184,16 @@ class Delta:
         wanted = (event >= start) & (event < stop) & teacher.isin(pin.teachers)
         wanted &= (versions >= pin.first) & (versions <= pin.last)
         have = [column(task) for task in self.tasks if column(task) in dataset.schema.names]
-        found = dataset.to_table([*KEYS[:5], *have], filter=wanted)
-        keys = [found[name].to_numpy() for name in ("event_id", "teacher_version", "label_ts")]
+        names = ("event_id", "teacher_version", "label_ts")
+        several = ["teacher_id"] if len(pin.teachers) > 1 else []
+        found = dataset.to_table([*names, *several, *have], filter=wanted)
+        keys = [found[name].to_numpy() for name in names]
         logits = np.full((len(found), len(self.tasks)), np.nan, np.float32)
         for task, name in enumerate(self.tasks):
             if column(name) in have:
                 logits[:, task] = found[column(name)].to_numpy()
         rows = [(*keys, logits)]
-        if len(pin.teachers) > 1:
+        if several:
             own = [pc.equal(found["teacher_id"], name).to_numpy() for name in pin.teachers]
             rows = [tuple(each[mine] for each in rows[0]) for mine in own]
         taken = align(rows, [allowed[teacher] for teacher in pin.teachers], start, stop, len(self.tasks), pin.known)
