@@ -27,7 +27,7 @@ ROWS = 2048  # of a block that are multiplied at a time: they stay in a cache
 def weight(pencil: Pencil) -> jax.Array | None:
     """The diagonal of B `[n]`; None where B is one for every coupled voxel, and vectors are zero on the others."""
     coupled = (diagonal := on_host(pencil.mass.diagonal))[diagonal > 0]
-    return None if np.allclose(coupled, 1, rtol=8 * unit(diagonal), atol=0) else pencil.mass.diagonal
+    return None if np.allclose(coupled, 1, rtol=8 * np.finfo(diagonal.dtype).eps, atol=0) else pencil.mass.diagonal
 
 
 def weighed(mass: jax.Array | None, x: jax.Array) -> jax.Array:
