@@ -24,7 +24,7 @@ from rwalk.eigen.pencil import Pencil
 from rwalk.stencil import Stencil, on_host
 
 MEASURED = 8  # steps after which the inner products of X and P are measured again
-LEAST = 4  # steps in which random guards find what the start has missed
+LEAST = 4  # steps in which random guards may show what the start has missed
 DOUBT = 20  # degree of the filter on them
 SLIP = 1e-2  # error of a Ritz value, relative to the largest, at which they are at once
 
@@ -155,7 +155,7 @@ def lobpcg(
 
     It stops after `LEAST` steps or more, when the sum of the wanted values fell by at most `tol` of itself and the root
     mean square of |A x - lambda B x| is at most `residual` lambda_K. The guards of the first block should be random: a
-    mode that the start had missed shows up in these within `LEAST` steps, of which the sum alone tells nothing.
+    mode that the start had missed may show up in these, of which the sum alone tells nothing.
 
     Args:
         pencil: A, B.
@@ -189,7 +189,7 @@ def lobpcg(
 
 
 def doubtful(pencil: Pencil, x: jax.Array) -> jax.Array:
-    """Random vectors without what is far above the wanted values; with less filtering a missed mode shows later."""
+    """Random vectors without what is far above the wanted values."""
     return columns.mild(pencil, x, DOUBT)
 
 

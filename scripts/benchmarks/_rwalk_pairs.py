@@ -56,24 +56,17 @@ def pictured(shape: tuple[int, ...], k: int) -> Inputs:
 
 
 def right_values(arrays: Inputs) -> np.ndarray:
-    """Of another program in a plane, of a strict run from a random start in a volume."""
-    import jax
+    """See `rwalk.comparison.right_values`."""
     from peers import rwalk_local
 
-    from rwalk import comparison, eigen
-    from rwalk.eigen import reference
+    from rwalk import comparison
 
-    lattice, matrix = rwalk_local.pencil_of(arrays)
-    k = int(arrays["k"])
-    if arrays["image"].ndim == 2:
-        return reference.shift_invert(matrix, k).values
-    start = jax.random.normal(jax.random.key(1), (lattice.active.size, k + max(8, k // 5)), lattice.weights.dtype)
-    return np.asarray(eigen.smallest_eigenpairs(lattice, k, x0=start, **comparison.STRICT).values, np.float64)
+    return comparison.right_values(*rwalk_local.pencil_of(arrays), int(arrays["k"]))
 
 
 def sum_error(found: Any, right: Any) -> float:
     """Of the sum of the values, relative; missed modes make it large."""
-    return float(abs(np.sum(found, dtype=np.float64) / np.sum(right) - 1))
+    return float(abs(np.asarray(found, np.float64).sum() / np.sum(right) - 1))
 
 
 def eigenpairs(name: str, shape: tuple[int, ...], k: int, peer: Peer) -> Benchmark:

@@ -18,7 +18,7 @@ def test_scipy_with_pyamg_finds_the_values_of_the_dense_matrix():
     found = reference.lobpcg_pyamg(matrix, 6, tol=1e-6, extra=4)
     expected = reference.dense(matrix, 6)
     np.testing.assert_allclose(found.values, expected.values, rtol=1e-3, atol=1e-9)
-    assert found.vectors.shape == (6, 14 * 15)
+    assert found.vectors.shape == (14 * 15, 6)
 
 
 @pytest.mark.slow
