@@ -95,13 +95,13 @@ def interaction(
     """An answer to seeds from a basis that is there already; the error is the share of labels that differ."""
 
     def ours(arrays: Inputs) -> Run:
-        from rwalk import eigen, online
+        from rwalk import eigen, prepared
 
-        labels = arrays["seeds"].ravel()
+        labels, lattice = arrays["seeds"].ravel(), _walker_lattice(arrays)
         at = np.flatnonzero(labels >= 0)
-        basis = eigen.smallest_eigenpairs(_walker_lattice(arrays), int(arrays["k"]))
+        ready = prepared.prepare(lattice, eigen.smallest_eigenpairs(lattice, int(arrays["k"])))
         regions = int(labels.max()) + 1
-        return lambda: online.seeds(basis, at, labels[at], regions)
+        return lambda: prepared.seeds(ready, at, labels[at], regions).x
 
     return Benchmark(
         name, f"{_edges(shape)}, K={k}, {classes} labels: probabilities after a change of seeds, basis at hand",
