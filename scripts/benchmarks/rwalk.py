@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from benchmarks import _rwalk_registration
+from benchmarks import _rwalk_registration, _rwalk_update
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 
@@ -35,6 +35,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         eigenpairs("pairs_64_cubed_k20", volume(64), 20, _pyamg(3)),
         eigenpairs("pairs_64_cubed_k80", volume(64), 80, _pyamg(3)),
         eigenpairs("pairs_128_cubed_k40", volume(128), 40, ()),
+        _rwalk_update.update("update_beta_256", plane(256), 80),
         product("stencil_512", plane(512), 32),
         product("stencil_64_cubed", volume(64), 32),
         _rwalk_registration.registration(settings),
