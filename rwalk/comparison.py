@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from rwalk import data, eigen, online, seeding, solve
+from rwalk import data, eigen, online, prepared, seeding, solve
 from rwalk.checks import InputError
 from rwalk.eigen import pencil, reference
 from rwalk.experiment import Segmentation, timed_once
@@ -133,20 +133,32 @@ def walker_row(
     def spectral() -> jax.Array:
         return online.to_simplex(online.seeds(basis, at, labels[at], classes))
 
+    def polished() -> jax.Array:
+        return prepared.seeds(ready, at, labels[at], classes).x
+
     def solved(start: Any = None) -> jax.Array:
         return solve.random_walker(lattice, tol=exact.rival, start=start, **given).x.reshape(classes, -1)
 
-    if way in ("online", "warm"):
+    if way in ("online", "warm", "prepared"):
         basis, once = timed_once(lambda: solver.basis(lattice, jax.random.key(0)))
+    if way == "prepared":
+        ready, more = timed_once(lambda: prepared.prepare(lattice, basis))
+        once += more
     if way in SCIKIT:
         ways: Callable[[], Any] = _scikit(image, seeds, weights.beta, exact.rival, way)
     else:
-        ways = {"online": spectral, "cold": solved, "warm": lambda: solved(spectral().reshape(classes, *shape))}[way]
+        ways = {
+            "online": spectral,
+            "prepared": polished,
+            "cold": solved,
+            "warm": lambda: solved(spectral().reshape(classes, *shape)),
+        }[way]
     _, first = timed_once(ways)
     x, seconds = timed_once(ways)
     right = solve.random_walker(lattice, tol=exact.tol, aggregates=exact.aggregates, **given).x.reshape(classes, -1)
     return {
         "error/largest": float(np.abs(np.asarray(x) - right).max()),
+        "error/relative": float(np.linalg.norm(np.asarray(x) - right) / np.linalg.norm(right)),
         "agreement": float((np.asarray(x).argmax(0) == right.argmax(0)).mean()),
         "seconds/answer": seconds,
         "seconds/first": first,

@@ -8,6 +8,7 @@ Source: Vanek, Mandel and Brezina 1996; the lattice form, exact by colours, is o
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,19 +74,49 @@ def _spread(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> ja
     return x[(slice(None), *(slice(s) for s in shape))].reshape(k, -1)
 
 
-def _damping(level: Level) -> jax.Array:
+def damping(level: Level) -> jax.Array:
+    """Of the step that smooths the prolongation."""
     return 4 / (3 * level.top)
 
 
 def prolong(level: Level, x: jax.Array) -> jax.Array:
     """P x, P = (I - 4/(3 top) A) P_t: `[k, m]` to `[k, n]`."""
     fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
-    return fine - _damping(level) * apply(level.operator, fine)
+    return fine - damping(level) * apply(level.operator, fine)
+
+
+def prolong_and_apply(
+    level: Level, x: jax.Array, finish: Callable[[jax.Array], jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e, both in memory before they are used."""
+
+    def turn(number: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        e, _ = state
+        product = apply(level.operator, e)
+        return jnp.where(number == 0, finish(e - damping(level) * product), e), product
+
+    fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
+    return lax.fori_loop(0, 2, turn, (fine, jnp.zeros_like(fine)))
 
 
 def restrict(level: Level, x: jax.Array) -> jax.Array:
     """P^T x: `[k, n]` to `[k, m]`."""
-    smooth = x - _damping(level) * apply(level.operator, x)
+    smooth = x - damping(level) * apply(level.operator, x)
+    return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+
+
+def restrict_in_memory(level: Level, x: jax.Array, once: jax.Array) -> jax.Array:
+    """As `restrict`, with the product in memory before it is summed.
+
+    Args:
+        level: the way.
+        x: `[k, n]`.
+        once: `[]`, 1; a loop of which the compiler does not know that it has one turn is not merged with what follows.
+
+    Returns:
+        `[k, m]`.
+    """
+    smooth = lax.fori_loop(0, once, lambda _, x: x - damping(level) * apply(level.operator, x), x)
     return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
@@ -200,7 +231,7 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
     centre = level.top * (1 + 1 / width) / 2
     last = jnp.arange(degree + 1) == degree
     fresh = jnp.where(last, 1, fresh / centre)
-    share = jnp.where(last, _damping(level), 1)
+    share = jnp.where(last, damping(level), 1)
 
     def turn(number: jax.Array, state: tuple) -> tuple:
         x, residual, step = state
@@ -214,18 +245,21 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
     return x, residual, coarse
 
 
-def _up(level: Level, x: jax.Array, residual: jax.Array, coarse: jax.Array, degree: int, width: float) -> jax.Array:
-    """Add the prolonged correction, then smooth as on the way down."""
+def _up(
+    level: Level, x: jax.Array, residual: jax.Array, coarse: jax.Array, degree: int, width: float
+) -> tuple[jax.Array, jax.Array]:
+    """Add the prolonged correction, then smooth as on the way down: x and its residual."""
     past, fresh = (jnp.asarray(row, x.dtype) for row in schedule(degree, width))
     centre = level.top * (1 + 1 / width) / 2
 
     def turn(number: jax.Array, state: tuple) -> tuple:
         x, residual, step = state
-        x, residual = x + step, residual - apply(level.operator, step)
-        return x, residual, past[number] * step + fresh[number] / centre * residual
+        step = past[number] * step + fresh[number] / centre * residual
+        return x + step, residual - apply(level.operator, step), step
 
-    x, _, step = lax.fori_loop(0, degree, turn, (x, residual, prolong(level, coarse)))
-    return x + step
+    correction, product = prolong_and_apply(level, coarse, lambda e: e)
+    state = (x + correction, residual - product, jnp.zeros_like(x))
+    return lax.fori_loop(0, degree, turn, state)[:2]
 
 
 def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> jax.Array:
@@ -243,10 +277,17 @@ def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float 
     return in_groups(lambda rows: _cycle(hierarchy, 0, rows, degree, width), b)
 
 
+def cycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> tuple[jax.Array, jax.Array]:
+    """As `vcycle`, of few vectors that stay in the caches together, and the residual b - A x that it leaves."""
+    level = hierarchy.levels[0]
+    x, residual, coarse = _down(level, b, degree, width)
+    return _up(level, x, residual, _cycle(hierarchy, 1, coarse, degree, width), degree, width)
+
+
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array, degree: int, width: float) -> jax.Array:
     if depth == len(hierarchy.levels):
         return jnp.matmul(b, hierarchy.inverse, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
     x, residual, coarse = one_by_one(lambda b: _down(level, b, degree, width), b)
     correction = _cycle(hierarchy, depth + 1, coarse, degree, width)
-    return one_by_one(lambda x, r, e: _up(level, x, r, e, degree, width), x, residual, correction)
+    return one_by_one(lambda x, r, e: _up(level, x, r, e, degree, width)[0], x, residual, correction)

@@ -41,8 +41,11 @@ class Rival:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Way:
-    """How probabilities of seeds are computed; `cg_j`, `cg_mg` and `bf` are scikit-image's modes."""
+    """How probabilities of seeds are computed; `cg_j`, `cg_mg` and `bf` are scikit-image's modes.
 
-    name: Literal["online", "cold", "warm", "cg_j", "cg_mg", "bf"]
+    `online` is the basis alone, `prepared` goes on to a residual that labels need, `cold` and `warm` to a small one.
+    """
+
+    name: Literal["online", "prepared", "cold", "warm", "cg_j", "cg_mg", "bf"]
     classes: int = Field(ge=2)
     every: float = Field(gt=0)

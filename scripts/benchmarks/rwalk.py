@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from benchmarks import _rwalk_pairs, _rwalk_registration
+from benchmarks import _rwalk_pairs, _rwalk_registration, _rwalk_update
 from harness.measure import Benchmark, Inputs, Peer, Run
 from harness.runner import Settings
 
@@ -29,6 +29,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         exact("exact_256", plane(256), None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
         exact("exact_128_cubed", volume(128), 3, every=48, classes=4, modes=("cg_j", "cg_mg")),
         *_rwalk_pairs.pairs(settings),
+        _rwalk_update.update("update_beta_256", plane(256), 80),
         _rwalk_registration.registration(settings),
     ]
 
@@ -83,13 +84,13 @@ def interaction(
     """An answer to seeds from a basis that is there already; the error is the share of labels that differ."""
 
     def ours(arrays: Inputs) -> Run:
-        from rwalk import eigen, online
+        from rwalk import eigen, prepared
 
-        labels = arrays["seeds"].ravel()
+        labels, lattice = arrays["seeds"].ravel(), _walker_lattice(arrays)
         at = np.flatnonzero(labels >= 0)
-        basis = eigen.smallest_eigenpairs(_walker_lattice(arrays), int(arrays["k"]))
+        ready = prepared.prepare(lattice, eigen.smallest_eigenpairs(lattice, int(arrays["k"])))
         regions = int(labels.max()) + 1
-        return lambda: online.seeds(basis, at, labels[at], regions)
+        return lambda: prepared.seeds(ready, at, labels[at], regions).x
 
     return Benchmark(
         name, f"{_edges(shape)}, K={k}, {classes} labels: probabilities after a change of seeds, basis at hand",

@@ -64,6 +64,30 @@ def lobpcg_pyamg(arrays):
     return lambda: reference.lobpcg_pyamg(matrix, int(arrays["k"])).values
 
 
+def before_and_after(arrays):
+    """The lattices of an image for the two `betas`."""
+    from rwalk import graph
+
+    image, unit = arrays["image"], (1.0,) * arrays["image"].ndim
+    return [graph.build(image[None], beta=float(beta), spacing=unit) for beta in arrays["betas"]]
+
+
+def answer_of(arrays, lattice, basis):
+    """The truncated answer to priors, not polished, so that the basis is seen."""
+    from rwalk import graph, online
+
+    p = arrays["priors"].reshape(len(arrays["priors"]), -1)
+    return online.priors(basis, graph.stencil_of(lattice), p, 1e-3, polish=0).x
+
+
+def recomputed(arrays):
+    """The basis of the second beta computed anew, and an answer from it."""
+    from rwalk import eigen
+
+    _, after = before_and_after(arrays)
+    return lambda: answer_of(arrays, after, eigen.smallest_eigenpairs(after, int(arrays["k"])))
+
+
 COLD = """
 import json, sys, time
 import numpy as np
