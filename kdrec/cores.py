@@ -1,8 +1,8 @@
 """Seeds in groups, each a program of its own, on the cores of one processor.
 
-Seeds have nothing to tell each other. XLA runs the small matrix products of a program on one core, and goes over all
-its seeds at each step: what one seed keeps stays in a core's cache, what ten keep does not. So that groups are fast
-which fit there, and as many of them at a time as there are cores. Legend: S seeds, M members of an ensemble.
+Seeds have nothing to tell each other. A program of small matrix products keeps about one core busy, and goes over all
+its seeds at each step: what one seed keeps stays in a core's cache, what ten keep does not. So groups that fit there
+are fast, as many of them at a time as there are cores. Legend: S seeds, M members of an ensemble.
 """
 
 import functools

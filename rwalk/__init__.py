@@ -21,7 +21,7 @@ _EXPORTS = {
     "InputError": "checks",
 }
 _MODULES = (
-    "bounds", "cache", "deflate", "edges", "eigen", "graph", "interact", "io", "multigrid", "online", "seeding",
+    "bounds", "cache", "deflate", "edges", "eigen", "graph", "interact", "io", "multigrid", "online", "prepared", "seeding",
     "solve", "stencil", "topology", "update", "weights", "woodbury",
 )  # fmt: skip
 

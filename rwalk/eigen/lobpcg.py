@@ -24,7 +24,7 @@ from rwalk.eigen.pencil import Pencil
 from rwalk.stencil import Stencil, on_host
 
 MEASURED = 8  # steps after which the inner products of X and P are measured again
-LEAST = 4  # steps in which random guards may show what the start has missed
+LEAST = 5  # steps in which random guards show what the start has missed: at the fifth, where pieces were withheld
 DOUBT = 20  # degree of the filter on them
 SLIP = 1e-2  # error of a Ritz value, relative to the largest, at which they are at once
 

@@ -31,7 +31,7 @@ def real(public_data):
     folder = public_data / "faultloc"
     if not folder.is_dir():
         pytest.skip(f"no spectra at {folder}")
-    return {name: corpus.load(name, folder / f"{name}_spectra") for name in corpus.NAMES}
+    return {name: corpus.load(name, folder / f"{name}_spectra") for name in (*BASELINES, "quixbugs")}
 
 
 def figures(bugs, ranker):

@@ -5,12 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once():
+    """Most commands here run the same small programs: each is compiled by the first that needs it."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
 
 
 def command(*arguments, cwd, **environment):
