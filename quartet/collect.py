@@ -143,5 +143,8 @@ def _mark_best(rows: list, columns: Iterable[str], best: dict[str, str]) -> list
 
 
 def _provenance(results: list[dict[str, Any]]) -> dict[str, Any]:
-    newest = max((result["provenance"] for result in results), key=lambda p: p["date"])
-    return newest | {"seconds": math.fsum(result["seconds"] for result in results)}
+    """Of the newest run; where a table was filled in several goes, the command that asked for the most of it."""
+    origins = [result["provenance"] for result in results]
+    newest = max(origins, key=lambda origin: origin["date"])
+    command = min((origin["command"] for origin in origins), key=lambda words: len(words.split()))
+    return newest | {"command": command, "seconds": math.fsum(result["seconds"] for result in results)}
