@@ -81,8 +81,9 @@ def rank(
         fitted: what the ranker learned before; None lets it learn, or take what it has.
 
     Raises:
-        InputError: no test fails, or no failing test runs a line.
+        InputError: no test fails, no failing test runs a line, or there is no formula of a name.
     """
+    beside = compared(name for name in beside if name != ranker.name)
     parsed, faults = grammars.parse(case.texts)
     notes = [*case.recording.notes, *faults.values()]
     if ranker.needs_tree:
@@ -108,8 +109,20 @@ def rank(
     if counts.passing == 0:
         notes.append("no test passed: the lines of the failing tests cannot be told apart by passing ones")
     basis = _basis(case, score, counts, bounds, statements, fitted.reasons(given, statements))
-    others = {name: metrics.mid_ranks(np.asarray(formulas.get(name)(counts))) for name in beside if name != ranker.name}
+    others = {name: metrics.mid_ranks(np.asarray(formula(counts))) for name, formula in beside.items()}
     return _ranking(case, ranker.name, scores, others, tuple(notes), (), (), basis)
+
+
+def compared(names: Iterable[str]) -> dict[str, formulas.Formula]:
+    """The formulas that stand beside a ranking, by name.
+
+    Raises:
+        InputError: there is none of a name.
+    """
+    try:
+        return {name: formulas.get(name) for name in names}
+    except ValueError as error:
+        raise InputError(f"display.beside: {error}") from error
 
 
 def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Ranking:

@@ -69,7 +69,16 @@ class Tflm:
         self.found: dict[str, Any] = {}
 
     def fit(self, bugs: Sequence[Bug], key: jax.Array) -> Fitted:  # noqa: ARG002
-        """Learn one model from all bugs, its setting chosen with one program left out after the other."""
+        """Learn one model from all bugs, its setting chosen with one program left out after the other.
+
+        Raises:
+            InputError: there is no bug.
+        """
+        if not bugs:
+            raise InputError(
+                "ranker: learns from bugs whose lines are known, and there are none here; rank by ranker=posterior, "
+                "which has a model that ships, or with ranker.model=FILE of one that corpus=training has learned"
+            )
         forest, groups = self._plant(bugs)
         chosen = self._choose(forest, groups, [()])[0]
         return Fitted(self._learn(forest, np.ones((forest.bugs, 1)), self._settings[chosen], self._restarts).model[0])
