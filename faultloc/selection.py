@@ -19,7 +19,7 @@ from faultloc.features import GROUPS, NAMES
 from faultloc.forest import Example, Forest
 from faultloc.io import InputError
 from faultloc.programs import program
-from faultloc.rankers import Fitted
+from faultloc.rankers import Fitted, demand
 
 Criterion = Literal["skipped", "likelihood"]
 
@@ -74,11 +74,7 @@ class Tflm:
         Raises:
             InputError: there is no bug.
         """
-        if not bugs:
-            raise InputError(
-                "ranker: learns from bugs whose lines are known, and there are none here; rank by ranker=posterior, "
-                "which has a model that ships, or with ranker.model=FILE of one that corpus=training has learned"
-            )
+        demand(bugs)
         forest, groups = self._plant(bugs)
         chosen = self._choose(forest, groups, [()])[0]
         return Fitted(self._learn(forest, np.ones((forest.bugs, 1)), self._settings[chosen], self._restarts).model[0])
