@@ -81,7 +81,8 @@ def rank(
         fitted: what the ranker learned before; None lets it learn, or take what it has.
 
     Raises:
-        InputError: no test fails, no failing test runs a line, or there is no formula of a name.
+        InputError: no test fails, no failing test runs a line, the ranker needs trees that are not to be had, or there
+            is no formula of a name.
     """
     beside = compared(name for name in beside if name != ranker.name)
     parsed, faults = grammars.parse(case.texts)
@@ -91,6 +92,8 @@ def rank(
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
     statements = _statements(parsed, given)
+    if ranker.needs_tree and statements is None:
+        raise InputError(_treeless(case, ranker.name, faults))
     fitted = ranker.fit((), key) if fitted is None else fitted
     score = fitted.scorer(given, statements) if fitted.probabilistic else None
     scores = fitted.scores(given, statements) if score is None else score((), ())
@@ -156,6 +159,18 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         )
     if not counts.ef.any():
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
+
+
+def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:
+    """Why a program has no syntax trees, and what can be done."""
+    absent = [file for file in case.recording.files if file not in case.texts]
+    if faults:
+        why = next(iter(faults.values()))
+    elif absent:
+        why = f"{absent[0]} is not below {case.root}"
+    else:
+        why = f"{case.recording.files[0]} is not Python, C or Java"
+    return f"ranker: {ranker} needs the syntax trees of {case.title} ({why}); rank by a formula, such as ranker=ochiai"
 
 
 def with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:

@@ -194,6 +194,20 @@ def test_a_language_without_a_model_is_told_with_what_to_do(case, key):
         ranking.rank(java, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
 
 
+@pytest.mark.parametrize(
+    ("file", "texts", "why"),
+    [
+        ("calc.cpp", {"calc.cpp": "int x;\n" * 14}, r"calc\.cpp is not Python, C or Java"),
+        ("shop.py", {}, r"shop\.py is not below /shop"),
+        ("shop.py", {"shop.py": "def (:\n"}, r"shop\.py: left out, invalid syntax"),
+    ],
+)
+def test_why_there_are_no_syntax_trees_is_told_with_what_to_do(case, key, file, texts, why):
+    bare = case._replace(recording=case.recording._replace(files=(file,)), texts=texts)
+    with pytest.raises(InputError, match=rf"posterior needs .* \({why}.*\); rank by a formula, such as ranker=ochiai"):
+        ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
 def test_a_damaged_model_is_told(case, key, tmp_path):
     (tmp_path / "mine.npz").write_text("no model")
     broken = Posterior(ridge=10.0, steps=100, model=str(tmp_path / "mine.npz"))
