@@ -119,12 +119,17 @@ class Posterior:
             return Fitted(_trained(self._train, self._path, self._mutants, self._ridge, self._steps))
         return Fitted(None if self._model is None else models.load(self._model))
 
-    def fit_folds(self, bugs: Sequence[corpus.Bug]) -> dict[str, "Fitted"]:
-        """What `fit` learns from all bugs but those of each program; all folds are learned together."""
+    def fit_folds(self, bugs: Sequence[corpus.Bug], place: Callable[..., Any]) -> dict[str, "Fitted"]:
+        """What `fit` learns from all bugs but those of each program; all folds are learned together.
+
+        Args:
+            bugs: of several programs.
+            place: see `forest.spread`.
+        """
         programs = sorted({bug.program for bug in bugs})
         if not self._held_out or len(programs) < 2:
             return dict.fromkeys(programs, self.fit(bugs, None))
-        grown = forest.plant([self._example(bug) for bug in bugs])
+        grown = forest.spread(forest.plant([self._example(bug) for bug in bugs]), place)
         weight = np.array([[float(bug.program != name) for name in programs] for bug in bugs])
         learned = learn.fit_folds(
             grown, weight, jax.random.key(0), subclasses=1, restarts=1, steps=self._steps, rate=learn.RATE,
