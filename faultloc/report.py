@@ -46,8 +46,7 @@ def write(found: Ranking, folder: Path, *, top: int, context: int) -> None:
     with (folder / "ranking.csv").open("w", encoding="utf-8") as file:
         file.write("name;suspiciousness_value\n")
         for suspect in found.suspects:
-            place = f"{suspect.file}#{suspect.scope}:{suspect.line}"
-            file.write(f"{place};{suspect.score}\n")
+            file.write(f"{suspect.file}#{suspect.scope}:{suspect.line};{suspect.score}\n")
     _dump(folder / "suspects.json", _whole(found, rows))
     _dump(folder / "faultloc.sarif", sarif(found, top))
     (folder / "heat.html").write_text(_page(found, top, context), encoding="utf-8")
@@ -139,10 +138,10 @@ def describe(places: Iterable[tuple[str, int]]) -> str:
 
 
 def _head(suspect: Suspect, colours: bool) -> str:
-    place = f"{suspect.file}:{suspect.line}"
+    name = f"{suspect.file}:{suspect.line}"
     rank = f"#{suspect.first}" if suspect.first == suspect.last else f"#{suspect.first}-{suspect.last}"
     where = ", ".join(filter(None, [f"in {suspect.scope}" if suspect.scope else "", suspect.symbol]))
-    bold = f"\x1b[1m{place}\x1b[0m" if colours else place
+    bold = f"\x1b[1m{name}\x1b[0m" if colours else name
     return f"{rank:<8} {bold}  {'; '.join(filter(None, [worth(suspect), suspect.reason, where]))}"
 
 
