@@ -75,7 +75,7 @@ class HeldOut:
         totals: Totals,
         *,
         key: jax.Array,
-        place: Callable[..., Any],  # noqa: ARG002
+        place: Callable[..., Any],
     ) -> tuple[Totals, dict[str, Any]]:
         """Rank the bugs of one program after learning from all others.
 
@@ -83,13 +83,13 @@ class HeldOut:
             index: of the program.
             totals: so far.
             key: of what is random in learning, and in the intervals of the last row.
-            place: puts arrays onto the devices.
+            place: puts the lines to learn from onto the devices.
 
         Returns:
             Totals with this program, and its row: the mean figures of its bugs, for the last program those of all.
         """
         program = self.programs[index]
-        fitted = self.fitted(program, key)
+        fitted = self.fitted(program, key, place)
         here = [i for i, bug in enumerate(self.bugs) if bug.program == program]
         for i in here:
             bug = self.bugs[i]
@@ -106,11 +106,11 @@ class HeldOut:
         self._bands, self._bins = totals.bands, totals.bins
         return totals, {"program": program, **self._summary(totals, key)}
 
-    def fitted(self, program: str, key: jax.Array) -> Any:
+    def fitted(self, program: str, key: jax.Array, place: Callable[..., Any]) -> Any:
         """What was learned without a program; a ranker that can learns all folds together, once."""
         if hasattr(self.ranker, "fit_folds"):
             if self._folds is None:
-                self._folds = self.ranker.fit_folds(self.bugs)
+                self._folds = self.ranker.fit_folds(self.bugs, place)
             return self._folds[program]
         return self.ranker.fit([bug for bug in self.bugs if bug.program != program], key)
 

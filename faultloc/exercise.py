@@ -114,7 +114,7 @@ class Exercise:
                 self._rows[name] = figures(bugs, Formula(name))
         ranks = [metrics.first_rank(metrics.Band(*map(int, band))) for band in scored.bands]
         typical = bugs[int(np.argsort(ranks, kind="stable")[len(bugs) // 2])]
-        self._ranking = self._show(typical, held.fitted(typical.program, key), key)
+        self._ranking = self._show(typical, held.fitted(typical.program, key, place), key)
         kept = {name: value for name, value in row.items() if name in ("bugs", *COLUMNS) or name.startswith("mass/")}
         return {"files": len(held)} | kept
 

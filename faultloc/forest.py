@@ -5,7 +5,7 @@ statements, F features, R pairs of kinds, G models that are learned at once, eac
 weight: folds, and restarts of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from faultloc.programs import Program
 
 WIDTH = 2048
 BLOCK = 128  # lines; sums over a bug are dense within a block and scattered only from block to bug
+SHARES = 8  # blocks come in multiples of it, so that two, four or eight devices can divide them
 
 
 class Example(NamedTuple):
@@ -138,6 +139,7 @@ def plant(examples: Sequence[Example]) -> Forest:
     sizes = np.array([len(program.owner) for program in programs])
     first = np.cumsum([0, *sizes[:-1]])
     place, block = _blocks(sizes)
+    block = np.pad(block, (0, -len(block) % SHARES), mode="edge")
     owner = np.concatenate([p.owner + start for p, start in zip(programs, starts, strict=False)])
     counts = [len(example.faulty) for example in examples]
     faulty = place[np.concatenate([e.faulty + start for e, start in zip(examples, first, strict=True)])]
@@ -154,6 +156,20 @@ def plant(examples: Sequence[Example]) -> Forest:
     places = tuple(np.split(place, first[1:]))
     sums = (np.add.reduceat(values, first), np.add.reduceat(values**2, first))
     return Forest(languages[0], symbols, shift, stretch, *sums, places, Lines(lines.order, *narrow))
+
+
+def spread(forest: Forest, place: Callable[..., Any]) -> Forest:
+    """Divide the lines among devices; what is counted over lines is then added up between them by the compiler.
+
+    The trees, which are a hundredth of the work, stay whole on each.
+
+    Args:
+        forest: to divide.
+        place: puts an array onto the devices, a share of its first axis each.
+    """
+    apart = ("owner", "kind", "values", "real", "block")
+    placed = {name: place(getattr(forest.lines, name)) for name in apart}
+    return forest._replace(lines=forest.lines._replace(**placed))
 
 
 def _blocks(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,40 +19,40 @@ def _namespace(counts: Counts) -> Any:
     return counts.ef.__array_namespace__()
 
 
-def _ratio(numerator: Any, denominator: Any, at_zero: float = 0.0) -> Any:
+def ratio(numerator: Any, denominator: Any, at_zero: float = 0.0) -> Any:
     """The quotient, `at_zero` where there is nothing to divide by; differentiable and silent."""
     xp = numerator.__array_namespace__()
     empty = denominator == 0
     return xp.where(empty, at_zero, numerator / xp.where(empty, 1, denominator))
 
 
-def _totals(counts: Counts) -> tuple[Any, Any]:
+def totals(counts: Counts) -> tuple[Any, Any]:
     """F and P, `[..., 1]`, to stand beside the lines."""
     xp = _namespace(counts)
     return xp.asarray(counts.failing)[..., None], xp.asarray(counts.passing)[..., None]
 
 
 def _aligned(counts: Counts) -> Counts:
-    return Counts(counts.ef, counts.ep, *_totals(counts))
+    return Counts(counts.ef, counts.ep, *totals(counts))
 
 
 def tarantula(counts: Counts) -> Any:
     """(ef/F) / (ef/F + ep/P); 0 if ef = 0, 1 if P = 0 and ef > 0. Source: Jones, Harrold 2005."""
-    xp, (failing, passing) = _namespace(counts), _totals(counts)
+    xp, (failing, passing) = _namespace(counts), totals(counts)
     # Cleared of fractions; a missing kind of test counts as one that ran nothing.
     left = counts.ef * xp.maximum(passing, 1)
-    return _ratio(left, left + counts.ep * xp.maximum(failing, 1))
+    return ratio(left, left + counts.ep * xp.maximum(failing, 1))
 
 
 def sbi(counts: Counts) -> Any:
     """`ef / (ef + ep)`; 0 if no test ran the line. Source: Liblit et al. 2005, as used by Yu et al. 2008."""
-    return _ratio(counts.ef, counts.ef + counts.ep)
+    return ratio(counts.ef, counts.ef + counts.ep)
 
 
 def ochiai(counts: Counts) -> Any:
     """`ef / sqrt(F (ef + ep))`; 0 if ef = 0. Source: Abreu et al. 2007."""
-    xp, (failing, _) = _namespace(counts), _totals(counts)
-    return _ratio(counts.ef, xp.sqrt(failing * (counts.ef + counts.ep)))
+    xp, (failing, _) = _namespace(counts), totals(counts)
+    return ratio(counts.ef, xp.sqrt(failing * (counts.ef + counts.ep)))
 
 
 def dstar(counts: Counts, exponent: float = 2) -> Any:
@@ -60,7 +60,7 @@ def dstar(counts: Counts, exponent: float = 2) -> Any:
     xp, counts = _namespace(counts), _aligned(counts)
     perfect = xp.where(counts.ef > 0, float("inf"), 0.0)
     denominator = counts.ep + counts.nf
-    return xp.where(denominator == 0, perfect, _ratio(counts.ef**exponent, denominator))
+    return xp.where(denominator == 0, perfect, ratio(counts.ef**exponent, denominator))
 
 
 def op1(counts: Counts) -> Any:
@@ -71,28 +71,28 @@ def op1(counts: Counts) -> Any:
 
 def op2(counts: Counts) -> Any:
     """`ef - ep / (P + 1)`. Source: Naish et al. 2011 (O^p)."""
-    return counts.ef - counts.ep / (_totals(counts)[1] + 1)
+    return counts.ef - counts.ep / (totals(counts)[1] + 1)
 
 
 def barinel(counts: Counts) -> Any:
     """1 - ep / (ep + ef); 0 if no test ran the line. Source: Abreu et al. 2009, one fault."""
-    return 1 - _ratio(counts.ep, counts.ep + counts.ef, at_zero=1.0)
+    return 1 - ratio(counts.ep, counts.ep + counts.ef, at_zero=1.0)
 
 
 def jaccard(counts: Counts) -> Any:
     """`ef / (F + ep)`; 0 if ef = 0. Source: Chen et al. 2002."""
-    return _ratio(counts.ef, _totals(counts)[0] + counts.ep)
+    return ratio(counts.ef, totals(counts)[0] + counts.ep)
 
 
 def kulczynski2(counts: Counts) -> Any:
     """(ef/F + ef/(ef + ep)) / 2; 0 if ef = 0. Source: Naish et al. 2011, after Kulczynski 1927."""
-    return (_ratio(counts.ef, counts.ef * 0 + _totals(counts)[0]) + sbi(counts)) / 2
+    return (ratio(counts.ef, counts.ef * 0 + totals(counts)[0]) + sbi(counts)) / 2
 
 
 def ample(counts: Counts) -> Any:
     """|ef/F - ep/P|, a fraction of no test being 0. Source: Dallmeier et al. 2005, as in Abreu et al. 2007."""
-    failing, passing = _totals(counts)
-    return abs(_ratio(counts.ef, counts.ef * 0 + failing) - _ratio(counts.ep, counts.ep * 0 + passing))
+    failing, passing = totals(counts)
+    return abs(ratio(counts.ef, counts.ef * 0 + failing) - ratio(counts.ep, counts.ep * 0 + passing))
 
 
 def wong1(counts: Counts) -> Any:
@@ -113,14 +113,14 @@ def wong3(counts: Counts) -> Any:
 
 def gp13(counts: Counts) -> Any:
     """`ef (1 + 1 / (2 ep + ef))`; 0 if ef = 0. Source: Yoo 2012."""
-    return counts.ef + _ratio(counts.ef, 2 * counts.ep + counts.ef)
+    return counts.ef + ratio(counts.ef, 2 * counts.ep + counts.ef)
 
 
 def zoltar(counts: Counts) -> Any:
     """`ef / (F + ep + 10000 nf ep / ef)`; 0 if ef = 0. Source: Janssen et al. 2009."""
     aligned = _aligned(counts)
-    penalty = _ratio(10000 * aligned.nf * aligned.ep, aligned.ef)
-    return _ratio(aligned.ef, aligned.failing + aligned.ep + penalty)
+    penalty = ratio(10000 * aligned.nf * aligned.ep, aligned.ef)
+    return ratio(aligned.ef, aligned.failing + aligned.ep + penalty)
 
 
 def crosstab(counts: Counts) -> Any:
@@ -133,7 +133,7 @@ def crosstab(counts: Counts) -> Any:
     covered, tests = aligned.ef + aligned.ep, failing + passing
     lean = aligned.ef * passing - aligned.ep * failing
     # The usual sum over four cells of (observed - expected)^2 / expected, brought onto one denominator.
-    return _ratio(xp.sign(lean) * lean**2, failing * passing * covered * (tests - covered))
+    return ratio(xp.sign(lean) * lean**2, failing * passing * covered * (tests - covered))
 
 
 FORMULAS: dict[str, Formula] = {

@@ -1,7 +1,7 @@
 """From a failing test suite, or what another tool recorded of one, to a ranked program."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import numpy as np
 from faultloc import tree, triage
 from faultloc.cases import Case
 from faultloc.collect import gcov, runner
+from faultloc.collect.recorder import Program
 from faultloc.io import InputError, read, read_text, recording
 from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
-from faultloc.ranking import Ranking, rank
+from faultloc.ranking import Ranking, compared, rank
+
+NAMED = 5  # files that no test imported and that do not parse; of more, their number is told
 
 
 def from_project(options: Project) -> Case:
@@ -31,7 +34,7 @@ def from_project(options: Project) -> Case:
         test_timeout=options.test_timeout,
         timeout=options.timeout,
     )
-    return _case(session, root, every=options.imports == "every")
+    return _case(session, root, watch=options.watch, every=options.imports == "every")
 
 
 def from_c(options: CProgram) -> Case:
@@ -49,7 +52,12 @@ def from_c(options: CProgram) -> Case:
 
 
 def _case(
-    session: runner.Session, root: Path, universe: dict[str, list[int]] | None = None, *, every: bool = False
+    session: runner.Session,
+    root: Path,
+    universe: dict[str, list[int]] | None = None,
+    *,
+    watch: Sequence[str] = (),
+    every: bool = False,
 ) -> Case:
     """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
     known = [test for test in session.tests if test.outcome != "skipped" and (test.lines or test.outcome == "passed")]
@@ -63,6 +71,7 @@ def _case(
         seen = {_relative(file, root) for test in session.tests for file in test.lines}
         seen |= {_relative(file, root) for file in session.imports}
         texts, universe = _sources(sorted(seen), root, notes)
+        notes += _never_imported(seen, root, watch)
     else:
         texts = {file: text for file in universe if (text := read_text(root / file)) is not None}
     whole = recording(hits, {t.name: t.outcome in runner.FAILURES for t in known}, tuple(notes), universe)
@@ -115,6 +124,15 @@ def _sources(files: Iterable[str], root: Path, notes: list[str]) -> tuple[dict[s
     return texts, universe
 
 
+def _never_imported(seen: set[str], root: Path, watch: Sequence[str]) -> list[str]:
+    """A line about each file of the program that no test could have imported, since it does not parse."""
+    program = Program([str(root / path) for path in watch] or [str(root)])
+    notes: list[str] = []
+    _sources((file for path in program.files() if (file := _relative(path, root)) not in seen), root, notes)
+    more = len(notes) - NAMED
+    return notes if more <= 0 else [*notes[:NAMED], f"{more} more files that no test imported do not parse"]
+
+
 class Localizer:
     """A single case as an experiment of one interval.
 
@@ -149,8 +167,11 @@ class Localizer:
         place: Callable[..., Any],  # noqa: ARG002
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Gather and rank; the row says how much there was."""
+        # What is wrong with the ranker is told before the tests run, which may take an hour.
+        compared(self._display.beside)
+        fitted = self._ranker.fit((), key)
         case = self._gather()
-        found = rank(case, self._ranker, self._display.beside, key, self._statistics)
+        found = rank(case, self._ranker, self._display.beside, key, self._statistics, fitted)
         found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)
         row = {
             "case": case.title,

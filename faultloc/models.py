@@ -99,11 +99,15 @@ def check(model: Model, program: Program) -> None:
         )
 
 
+def numbers(model: Model, symbols: Sequence[str]) -> np.ndarray:
+    """Row of each kind of statement in what the model has for kinds, S for one that was not seen."""
+    number = {name: i for i, name in enumerate(model.symbols)}
+    return np.array([number.get(name, len(number)) for name in symbols], np.int64)
+
+
 def log_odds(model: Model, program: Program) -> np.ndarray:
     """`[L, K]` log-odds of a fault at each line by subclass."""
-    number = {name: i for i, name in enumerate(model.symbols)}
-    kind = np.array([number.get(name, len(number)) for name in program.kinds], np.int64)
-    return standardised(model, program) @ model.weights.T + model.offsets[kind]
+    return standardised(model, program) @ model.weights.T + model.offsets[numbers(model, program.kinds)]
 
 
 def standardised(model: Model, program: Program) -> np.ndarray:
@@ -119,9 +123,7 @@ def potentials(model: Model, program: Program) -> Potentials:
         InputError: see `check`.
     """
     check(model, program)
-    number = {name: i for i, name in enumerate(model.symbols)}
-    unseen = len(number)
-    kind = np.array([number.get(name, unseen) for name in program.symbols], np.int64)
+    kind, unseen = numbers(model, program.symbols), len(model.symbols)
     size = len(kind)
     above = np.maximum(program.parent, 0)
     code = model.pairs @ np.array([unseen + 1, 1])
@@ -167,8 +169,7 @@ def latent(model: Model, program: Program, names: Sequence[str], function: np.nd
 
     fixed, slope = moving(model, program, names)
     given = potentials(model, program)
-    number = {name: i for i, name in enumerate(model.symbols)}
-    kind = np.array([number.get(name, len(number)) for name in program.kinds], np.int64)
+    kind = numbers(model, program.kinds)
     centre, precision = np.zeros((2, *fixed.shape, len(names)))
     for a, feature in enumerate(model.generated):
         name = model.features[feature]

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    from faultloc import accuracy, exercise, localize, rankers
+    from faultloc import accuracy, exercise, localize, logistic, rankers
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -54,6 +54,20 @@ class Formula:
         from faultloc import rankers
 
         return rankers.Formula(self.name, inside_first=self.inside_first)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Logistic:
+    """Logistic regression on five numbers of each line, learned from bugs of other programs."""
+
+    name: str
+    inside_first: Literal[False]
+
+    def ranker(self) -> "logistic.Logistic":
+        """What gives lines their scores."""
+        from faultloc import logistic
+
+        return logistic.Logistic(self.name)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

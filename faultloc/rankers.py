@@ -25,6 +25,19 @@ WEIGHTS = Path(__file__).with_name("weights")
 MUTANTS = ("toolz", 0, 2.0)  # to learn from: package, seed, limit of a test
 
 
+def demand(bugs: Sequence[corpus.Bug]) -> None:
+    """Refuse to learn from nothing.
+
+    Raises:
+        InputError: there is no bug.
+    """
+    if not bugs:
+        raise InputError(
+            "ranker: learns from bugs whose lines are known, and there are none here; rank by ranker=posterior, "
+            "which has a model that ships, or with ranker.model=FILE of one that corpus=training has learned"
+        )
+
+
 class Formula:
     """A suspiciousness formula; learns nothing.
 
@@ -32,6 +45,7 @@ class Formula:
         name: see `formulas.get`.
         inside_first: lines of functions come before those that only run at import time, each kind in the order of the
             formula. Half of the lines that Python tests run are of the second kind, and few bugs are.
+        formula: what scores, from the counts; None looks it up by its name.
 
     Raises:
         InputError: there is no such formula.
@@ -39,9 +53,9 @@ class Formula:
 
     probabilistic = False
 
-    def __init__(self, name: str, *, inside_first: bool = False) -> None:
+    def __init__(self, name: str, *, inside_first: bool = False, formula: formulas.Formula | None = None) -> None:
         try:
-            self.formula = formulas.get(name)
+            self.formula = formula or formulas.get(name)
         except ValueError as error:
             raise InputError(f"ranker.name: {error}") from error
         self.name, self.needs_tree = name, inside_first
@@ -105,12 +119,17 @@ class Posterior:
             return Fitted(_trained(self._train, self._path, self._mutants, self._ridge, self._steps))
         return Fitted(None if self._model is None else models.load(self._model))
 
-    def fit_folds(self, bugs: Sequence[corpus.Bug]) -> dict[str, "Fitted"]:
-        """What `fit` learns from all bugs but those of each program; all folds are learned together."""
+    def fit_folds(self, bugs: Sequence[corpus.Bug], place: Callable[..., Any]) -> dict[str, "Fitted"]:
+        """What `fit` learns from all bugs but those of each program; all folds are learned together.
+
+        Args:
+            bugs: of several programs.
+            place: see `forest.spread`.
+        """
         programs = sorted({bug.program for bug in bugs})
         if not self._held_out or len(programs) < 2:
             return dict.fromkeys(programs, self.fit(bugs, None))
-        grown = forest.plant([self._example(bug) for bug in bugs])
+        grown = forest.spread(forest.plant([self._example(bug) for bug in bugs]), place)
         weight = np.array([[float(bug.program != name) for name in programs] for bug in bugs])
         learned = learn.fit_folds(
             grown, weight, jax.random.key(0), subclasses=1, restarts=1, steps=self._steps, rate=learn.RATE,

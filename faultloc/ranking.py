@@ -81,8 +81,10 @@ def rank(
         fitted: what the ranker learned before; None lets it learn, or take what it has.
 
     Raises:
-        InputError: no test fails, or no failing test runs a line.
+        InputError: no test fails, no failing test runs a line, the ranker needs trees that are not to be had, or there
+            is no formula of a name.
     """
+    beside = compared(name for name in beside if name != ranker.name)
     parsed, faults = grammars.parse(case.texts)
     notes = [*case.recording.notes, *faults.values()]
     if ranker.needs_tree:
@@ -90,6 +92,8 @@ def rank(
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
     _demand(case, counts)
     statements = _statements(parsed, given)
+    if ranker.needs_tree and statements is None:
+        raise InputError(_treeless(case, ranker.name, faults))
     fitted = ranker.fit((), key) if fitted is None else fitted
     score = fitted.scorer(given, statements) if fitted.probabilistic else None
     scores = fitted.scores(given, statements) if score is None else score((), ())
@@ -108,8 +112,20 @@ def rank(
     if counts.passing == 0:
         notes.append("no test passed: the lines of the failing tests cannot be told apart by passing ones")
     basis = _basis(case, score, counts, bounds, statements, fitted.reasons(given, statements))
-    others = {name: metrics.mid_ranks(np.asarray(formulas.get(name)(counts))) for name in beside if name != ranker.name}
+    others = {name: metrics.mid_ranks(np.asarray(formula(counts))) for name, formula in beside.items()}
     return _ranking(case, ranker.name, scores, others, tuple(notes), (), (), basis)
+
+
+def compared(names: Iterable[str]) -> dict[str, formulas.Formula]:
+    """The formulas that stand beside a ranking, by name.
+
+    Raises:
+        InputError: there is none of a name.
+    """
+    try:
+        return {name: formulas.get(name) for name in names}
+    except ValueError as error:
+        raise InputError(f"display.beside: {error}") from error
 
 
 def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Ranking:
@@ -143,6 +159,18 @@ def _demand(case: Case, counts: spectrum.Counts) -> None:
         )
     if not counts.ef.any():
         raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
+
+
+def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:
+    """Why a program has no syntax trees, and what can be done."""
+    absent = [file for file in case.recording.files if file not in case.texts]
+    if faults:
+        why = next(iter(faults.values()))
+    elif absent:
+        why = f"{absent[0]} is not below {case.root}"
+    else:
+        why = f"{case.recording.files[0]} is not Python, C or Java"
+    return f"ranker: {ranker} needs the syntax trees of {case.title} ({why}); rank by a formula, such as ranker=ochiai"
 
 
 def with_trees(given: Recording, parsed: tree.Tree, notes: list[str]) -> Recording:

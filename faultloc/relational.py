@@ -14,8 +14,7 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 
 from faultloc.circuit import Node
-from faultloc.features import NAMES
-from faultloc.models import Model, log_odds, potentials
+from faultloc.models import Model, log_odds, numbers, potentials, standardised
 from faultloc.programs import Program
 
 
@@ -177,8 +176,7 @@ def ground_program(model: Model, program: Program) -> tuple[list[Node], np.ndarr
     line = {int(owner): i for i, owner in enumerate(program.owner)}
     inside: dict[int, list[list[int]]] = {}
 
-    x = (program.values[:, [NAMES.index(name) for name in model.features]] - model.mean) / model.scale
-    kinds = [model.symbols.index(s) if s in model.symbols else len(model.symbols) for s in program.symbols]
+    x, kinds = standardised(model, program), numbers(model, program.symbols)
     for n in range(len(program.symbols) - 1, -1, -1):
         here, children = [], inside.pop(n, [])
         seen = len(row)

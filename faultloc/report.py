@@ -46,8 +46,7 @@ def write(found: Ranking, folder: Path, *, top: int, context: int) -> None:
     with (folder / "ranking.csv").open("w", encoding="utf-8") as file:
         file.write("name;suspiciousness_value\n")
         for suspect in found.suspects:
-            place = f"{suspect.file}#{suspect.scope}:{suspect.line}"
-            file.write(f"{place};{suspect.score}\n")
+            file.write(f"{suspect.file}#{suspect.scope}:{suspect.line};{suspect.score}\n")
     _dump(folder / "suspects.json", _whole(found, rows))
     _dump(folder / "faultloc.sarif", sarif(found, top))
     (folder / "heat.html").write_text(_page(found, top, context), encoding="utf-8")
@@ -112,10 +111,25 @@ def suspects(found: Ranking, *, top: int, context: int, colours: bool) -> list[s
     for suspect in found.suspects[:top]:
         lines += ["", _head(suspect, colours)]
         lines += _context(suspect, found, context, shown, colours)
+    if told := unlisted(found, top):
+        lines += ["", told]
     if found.sets and len(found.sets[0][0]) > 1:
         lines += ["", "no single line explains every failing test; together do, best first:"]
         lines += [f"  {describe(places)}  probability {math.exp(score):.2g}" for places, score in found.sets]
     return lines
+
+
+def unlisted(found: Ranking, top: int) -> str:
+    """Why the first `top` suspects leave out places: lines that no failing test ran stand there; empty if none do."""
+    last = found.suspects[:top][-1].last if found.suspects else 0
+    never = (found.basis.counts.ef == 0) & (found.ranks < last)
+    never[[*found.clean, *found.buggy]] = False
+    lines = [place(found.case.recording, index) for index in np.flatnonzero(never)[np.argsort(found.ranks[never])]]
+    if not lines:
+        return ""
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    named = ", ".join(f"{file}:{line}" for file, line in lines[:3])
+    return f"left out between these, since no failing test ran them: {named}{more}"
 
 
 def describe(places: Iterable[tuple[str, int]]) -> str:
@@ -124,10 +138,10 @@ def describe(places: Iterable[tuple[str, int]]) -> str:
 
 
 def _head(suspect: Suspect, colours: bool) -> str:
-    place = f"{suspect.file}:{suspect.line}"
+    name = f"{suspect.file}:{suspect.line}"
     rank = f"#{suspect.first}" if suspect.first == suspect.last else f"#{suspect.first}-{suspect.last}"
     where = ", ".join(filter(None, [f"in {suspect.scope}" if suspect.scope else "", suspect.symbol]))
-    bold = f"\x1b[1m{place}\x1b[0m" if colours else place
+    bold = f"\x1b[1m{name}\x1b[0m" if colours else name
     return f"{rank:<8} {bold}  {'; '.join(filter(None, [worth(suspect), suspect.reason, where]))}"
 
 
@@ -180,6 +194,7 @@ def _page(found: Ranking, top: int, context: int) -> str:
         files=_files(found),
         columns=[found.ranker, *found.beside],
         worth=worth,
+        unlisted=unlisted(found, top),
         sets=[(describe(places), math.exp(score)) for places, score in found.sets],
         warmth=lambda rank: round(float(heat(rank, found.case.recording.spectrum.size)), 3),
     )

@@ -6,7 +6,7 @@ learned in one pass.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from faultloc.features import GROUPS, NAMES
 from faultloc.forest import Example, Forest
 from faultloc.io import InputError
 from faultloc.programs import program
-from faultloc.rankers import Fitted
+from faultloc.rankers import Fitted, demand
 
 Criterion = Literal["skipped", "likelihood"]
 
@@ -69,14 +69,25 @@ class Tflm:
         self.found: dict[str, Any] = {}
 
     def fit(self, bugs: Sequence[Bug], key: jax.Array) -> Fitted:  # noqa: ARG002
-        """Learn one model from all bugs, its setting chosen with one program left out after the other."""
+        """Learn one model from all bugs, its setting chosen with one program left out after the other.
+
+        Raises:
+            InputError: there is no bug.
+        """
+        demand(bugs)
         forest, groups = self._plant(bugs)
         chosen = self._choose(forest, groups, [()])[0]
         return Fitted(self._learn(forest, np.ones((forest.bugs, 1)), self._settings[chosen], self._restarts).model[0])
 
-    def fit_folds(self, bugs: Sequence[Bug]) -> dict[str, Fitted]:
-        """Learn one model for every program, from the bugs of the others; `found` says what was chosen."""
+    def fit_folds(self, bugs: Sequence[Bug], place: Callable[..., Any]) -> dict[str, Fitted]:
+        """Learn one model for every program, from the bugs of the others; `found` says what was chosen.
+
+        Args:
+            bugs: of several programs.
+            place: see `forest.spread`.
+        """
         forest, groups = self._plant(bugs)
+        forest = forests.spread(forest, place)
         programs = sorted(set(groups))
         chosen = self._choose(forest, groups, [(name,) for name in programs])
         weight = np.array([[float(group != name) for name in programs] for group in groups])

@@ -139,7 +139,7 @@ class Timing:
         way: tflm | deeprob | spflow.
         size: statements.
         subclasses: K.
-        repetitions: of which the median counts, after one that does not.
+        repetitions: of which the median counts, after one that does not; for a peer, of those that end in time.
         peers: folder of the peers' environments.
         worker: the script that runs a peer there.
         timeout: seconds that a peer may take for all repetitions.
@@ -219,23 +219,37 @@ class Timing:
             ]
             told = self._ask([str(self._python), str(self._worker.resolve()), folder], asked)
             seconds = [each["seconds"] for each in told if "seconds" in each]
-            if len(seconds) <= self._repetitions:
+            if len(seconds) < 2:  # the first one does not count
                 return np.nan, np.nan
             return float(np.median(seconds[1:])), float(np.ravel(np.load(Path(folder, "result.npy")))[0])
 
     def _ask(self, command: list[str], messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What a worker answers to messages; a fault of its own or too long a run is remarked."""
-        text = "".join(json.dumps(message) + "\n" for message in messages)
+        """What a worker answers to messages, before its time is over; a fault of its own or that is remarked."""
+        text = "".join(json.dumps(message) + "\n" for message in messages).encode()
         try:
-            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=self._timeout)
-        except subprocess.TimeoutExpired:
-            self._remark = f"{PEERS[self._way]} took more than {self._timeout:g} s for {self._size} statements"
-            return []
-        answers = []
-        with contextlib.suppress(json.JSONDecodeError):
-            answers = [json.loads(line) for line in done.stdout.splitlines()]
+            done = subprocess.run(command, input=text, capture_output=True, timeout=self._timeout)
+        except subprocess.TimeoutExpired as late:
+            answers = _answers(late.stdout)
+            ended = max(sum("seconds" in each for each in answers) - 1, 0)
+            self._remark = (
+                f"{PEERS[self._way]} took more than {self._timeout:g} s for {self._size} statements, "
+                f"{ended} of {self._repetitions} repetitions came to an end"
+            )
+            return answers
+        answers = _answers(done.stdout)
         wrong = [each["error"] for each in answers if "error" in each]
         if wrong or done.returncode:
-            reason = wrong[0] if wrong else (done.stderr.strip().splitlines() or ["no message"])[-1]
+            reason = (
+                wrong[0] if wrong else (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+            )
             self._remark = f"{PEERS[self._way]} failed: {reason}"
         return answers
+
+
+def _answers(output: bytes | None) -> list[dict[str, Any]]:
+    """The whole lines that a worker wrote."""
+    answers = []
+    with contextlib.suppress(json.JSONDecodeError):
+        for line in (output or b"").splitlines():
+            answers.append(json.loads(line))
+    return answers

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from faultloc import gradient, models
+from faultloc import forest, gradient, models
 from faultloc.corpus import Bug
 from faultloc.selection import Tflm
 
@@ -39,9 +39,10 @@ class Training:
         totals: gradient.Progress,
         *,
         key: jax.Array,  # noqa: ARG002
-        place: Callable[..., Any],  # noqa: ARG002
+        place: Callable[..., Any],
     ) -> tuple[gradient.Progress, dict[str, Any]]:
         """Take the steps of an interval; the row has the loss of the best restart and of all."""
+        self._task = self._task._replace(forest=forest.spread(self._task.forest, place))
         count = min(self._every, self._task.steps - index * self._every)
         self._ended = self._task.advance(totals, count)
         loss = self._task.losses(self._ended)

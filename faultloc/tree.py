@@ -4,6 +4,7 @@ Legend: N nodes in preorder, S statement nodes, L executable lines.
 """
 
 import ast
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -134,7 +135,8 @@ def from_python(sources: Mapping[str, str]) -> tuple[Tree, dict[str, str]]:
     faults: dict[str, str] = {}
     for path, text in sources.items():
         try:
-            root = ast.parse(text)
+            with warnings.catch_warnings(action="ignore"):  # what is odd in the program is for its own Python to tell
+                root = ast.parse(text)
         except (SyntaxError, ValueError) as error:
             faults[path] = f"{path}: left out, {error.args[0]} (line {getattr(error, 'lineno', None) or 1})"
             continue
@@ -259,7 +261,8 @@ def scopes(text: str) -> dict[int, str]:
         Name by line number; empty where the file does not parse.
     """
     try:
-        root = ast.parse(text)
+        with warnings.catch_warnings(action="ignore"):
+            root = ast.parse(text)
     except (SyntaxError, ValueError):
         return {}
     names: dict[int, str] = {}
@@ -285,7 +288,8 @@ def executable(text: str, path: str) -> list[int]:
         ValueError: likewise, for null bytes.
     """
     lines: set[int] = set()
-    stack = [compile(text, path, "exec", dont_inherit=True)]
+    with warnings.catch_warnings(action="ignore"):
+        stack = [compile(text, path, "exec", dont_inherit=True)]
     while stack:
         code = stack.pop()
         lines.update(line for _, _, line in code.co_lines() if line)

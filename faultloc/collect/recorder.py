@@ -26,6 +26,16 @@ class Program:
             self.known[filename] = self._find(filename)
         return self.known[filename]
 
+    def files(self):
+        """Every file of the program that is there, whether it runs or not."""
+        for source in self.sources:
+            if os.path.isfile(source):
+                yield source
+            for folder, inner, names in os.walk(source):
+                above = [] if folder == source else os.path.relpath(folder, source).split(os.sep)
+                inner[:] = sorted(name for name in inner if not self._is_foreign(source, [*above, name], ""))
+                yield from filter(None, (self.path(os.path.join(folder, name)) for name in sorted(names)))
+
     def _find(self, filename):
         path = os.path.realpath(filename)
         for source in self.sources:

@@ -45,8 +45,6 @@ def test_many_books():
     assert price("book", 1, 100) == 94.5
 """
 PLANTED = 12
-
-PLANTED = 12
 # The lines, and which of them each test runs; the last two tests fail, lines 1, 4 and 10 run at import time.
 LINES = (1, 4, 5, 6, 7, 10, 11, 12, 13)
 RUN = (

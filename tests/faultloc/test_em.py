@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from faultloc import em, forest, models, tuning
+from faultloc import em, forest, gradient, models, tuning
 from faultloc.gradient import START
+from quartet.devices import placement
+from quartet.settings import Devices
 from tests.faultloc.test_learn import examples
 
 KINDS, K = 3, 2
@@ -175,3 +177,31 @@ def test_fine_tuning_raises_the_probability_of_the_faulty_lines_and_moves_nothin
     _, past = tuning.tune(p, grown.lines, arrays, (0, 2), 30)
     assert past.shape == (31, 4)
     assert (np.asarray(past)[-1] < np.asarray(past)[0]).all()
+
+
+@pytest.mark.parametrize("learned", [False], indirect=True, ids=["soft"])
+def test_counts_over_lines_divided_among_devices_are_added_up(planted, learned):
+    _, grown, weight, given = planted
+    place = placement(Devices(layout="data", count=2))
+    divided = forest.spread(grown, place)
+    assert {len(leaf.sharding.device_set) for leaf in (divided.lines.values, divided.lines.block)} == {2}
+    assert not divided.lines.values.sharding.is_fully_replicated
+    again = em.fit_folds(
+        divided, weight, jax.random.key(0), subclasses=K, restarts=2, rounds=8, hard=False,
+        generated=np.array([0, 2]), use=np.ones(19), ridge=2.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(again.loss, learned.loss, rtol=1e-4)
+    real = np.asarray(grown.lines.real)
+    np.testing.assert_allclose(again.scores[real], learned.scores[real], atol=2e-3)
+    first = em.start(divided, jax.random.key(0), K, 2, 2)
+    compiled = em.advance.lower(first, divided.lines, given, 1, False, (0, 2)).compile().as_text()
+    assert "all-reduce" in compiled
+
+
+def test_gradients_over_lines_divided_among_devices_are_added_up(planted):
+    _, grown, weight, _ = planted
+    divided = forest.spread(grown, placement(Devices(layout="data", count=2)))
+    first = gradient.start(grown, jax.random.key(1), 1, 2, rate=0.2, steps=3)
+    alone, apart = (gradient.advance(first, each, weight, gradient.Penalty(), 3, 0.2, 3) for each in (grown, divided))
+    for one, other in zip(alone.parameters, apart.parameters, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-4)

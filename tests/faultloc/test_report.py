@@ -52,6 +52,18 @@ def test_the_page_escapes_what_the_program_says(case, key, tmp_path):
     assert "<script>" not in (tmp_path / "heat.html").read_text()
 
 
+def test_places_that_no_failing_test_ran_are_explained_where_they_interrupt_the_list(case, key, tmp_path):
+    found = ranked(case, key)
+    assert report.unlisted(found, top=9) == ""  # a formula puts them last
+    ranks = found.ranks.copy()
+    ranks[[5, 1]] = 1.5, 2.5  # lines 10 and 4, as a model may think of them
+    mixed = found._replace(ranks=ranks)
+    told = "left out between these, since no failing test ran them: shop.py:10, shop.py:4"
+    assert told in report.listing(mixed, top=9, context=0, colours=False)
+    report.write(mixed, tmp_path, top=9, context=0)
+    assert f"L{told[1:]}." in (tmp_path / "heat.html").read_text()
+
+
 def test_sarif_has_what_the_standard_requires(case, key):
     log = report.sarif(ranked(case, key), 4)
     assert log["version"] == "2.1.0"

@@ -16,6 +16,18 @@ def arrays():
     return timing.tree_inputs(60, 2)
 
 
+SLOW = """\
+import json, sys, time
+import numpy as np
+print(json.dumps({"ready": True}), flush=True)
+np.save(sys.argv[1] + "/result.npy", np.array([-7.0]))
+for seconds in (9.0, 2.0, 4.0):
+    print(json.dumps({"seconds": seconds}), flush=True)
+print('{"seco', end="", flush=True)
+time.sleep(60)
+"""
+
+
 def timed(way, peers):
     return timing.Timing(way, 60, 2, repetitions=2, peers=peers, worker=WORKER, timeout=100.0)
 
@@ -62,3 +74,19 @@ def test_a_library_that_fails_says_why(key, tmp_path, capsys):
     assert row["installed"] == 1
     assert np.isnan(row["seconds/inference"])
     assert capsys.readouterr().err.startswith("deeprob-kit failed: ModuleNotFoundError: No module named 'deeprob'")
+
+
+def test_a_library_that_is_too_slow_is_ended_and_what_it_did_in_time_counts(key, tmp_path, capsys):
+    (tmp_path / "deeprob" / "bin").mkdir(parents=True)
+    (tmp_path / "deeprob" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "slow.py").write_text(SLOW)
+    run = timing.Timing(
+        "deeprob", 20, 2, repetitions=5, peers=tmp_path, worker=tmp_path / "slow.py", timeout=3.0
+    )  # fmt: skip
+    _, row = run.score(0, np.zeros(0), key=key, place=None)
+    run.report([], tmp_path)
+    assert row["seconds/inference"] == 3.0  # the first repetition does not count
+    assert np.isnan(row["seconds/learning"])
+    assert capsys.readouterr().err == (
+        "deeprob-kit took more than 3 s for 20 statements, 2 of 5 repetitions came to an end\n"
+    )

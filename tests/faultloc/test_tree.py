@@ -1,4 +1,5 @@
 import ast
+import warnings
 
 import numpy as np
 import pytest
@@ -106,3 +107,13 @@ def test_nodes_out_of_preorder_are_refused():
     found, _ = tree.from_python({"a.py": "x = 1\n"})
     with pytest.raises(ValueError, match="file 1 has executable lines but no tree"):
         tree.statements(found, np.array([1]), np.array([1]))
+
+
+def test_what_python_warns_of_in_a_program_is_not_our_business():
+    odd = 'x = "\\d"\n'
+    with warnings.catch_warnings(action="error"):
+        with pytest.raises(SyntaxError, match="invalid escape"):
+            compile(odd, "odd.py", "exec")
+        assert tree.executable(odd, "odd.py") == [1]
+        assert tree.from_python({"odd.py": odd})[0].files == ("odd.py",)
+        assert tree.scopes(odd) == {}

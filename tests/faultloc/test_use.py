@@ -11,8 +11,9 @@ import pytest
 
 from faultloc import localize, ranking
 from faultloc.io import InputError
-from faultloc.options import Display, Formula, Project, Statistics
+from faultloc.options import Display, Formula, Project, Statistics, Task
 from faultloc.rankers import Posterior
+from faultloc.selection import Setting, Tflm
 from faultloc.spectrum import pack
 from tests.conftest import REPOSITORY
 from tests.faultloc import shop
@@ -134,6 +135,39 @@ def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(projec
     assert any("test_broken.py could not be collected" in note for note in found.notes)
 
 
+def test_a_source_that_no_test_imports_and_that_does_not_parse_is_named(project, key):
+    (project / "inner").mkdir()
+    (project / "inner" / "broken.py").write_text("def (:\n")
+    (project / ".venv").mkdir()
+    (project / ".venv" / "foreign.py").write_text("def (:\n")
+    (project / "sound.py").write_text("A = 1\n")
+    found = run_and_rank(project, key)
+    assert [note.partition(",")[0] for note in found.notes] == ["inner/broken.py: left out"]
+    assert {s.file for s in found.suspects} == {"shop.py"}
+    for number in range(localize.NAMED + 1):
+        (project / f"a{number}.py").write_text("def (:\n")
+    notes = localize._never_imported({"shop.py"}, project, ())
+    assert len(notes) == localize.NAMED + 1
+    assert notes[-1] == "2 more files that no test imported do not parse"
+
+
+def test_a_ranker_that_cannot_rank_is_refused_before_the_tests_run(key):
+    def gather():
+        raise AssertionError("the tests ran")
+
+    statistics, task = Statistics(resamples=100, level=0.9), Task(name="rank", clean=(), buggy=())
+    learner = Tflm([Setting()], criterion="skipped", restarts=1, steps=1, rate=0.1, seed=0)
+    for ranker, beside, line in (
+        (learner, (), "learns from bugs whose lines are known, and there are none here; rank by ranker=posterior"),
+        (Formula(name="ochiai", inside_first=False).ranker(), ("ochai",), "display.beside: no formula 'ochai'"),
+        (Posterior(ridge=10.0, steps=100, model="nowhere.npz"), (), "nowhere.npz: no such model"),
+    ):
+        display = Display(top=1, context=0, beside=beside)
+        given = localize.Localizer(gather, ranker, display, statistics, task)
+        with pytest.raises(InputError, match=line):
+            given.score(0, given.totals(), key=key, place=None)
+
+
 def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_ranked(case, key):
     given = case.recording
     twice = given._replace(
@@ -158,6 +192,20 @@ def test_a_language_without_a_model_is_told_with_what_to_do(case, key):
     )
     with pytest.raises(InputError, match=r"no model of java comes with this package \(there are c, python\)"):
         ranking.rank(java, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
+@pytest.mark.parametrize(
+    ("file", "texts", "why"),
+    [
+        ("calc.cpp", {"calc.cpp": "int x;\n" * 14}, r"calc\.cpp is not Python, C or Java"),
+        ("shop.py", {}, r"shop\.py is not below /shop"),
+        ("shop.py", {"shop.py": "def (:\n"}, r"shop\.py: left out, invalid syntax"),
+    ],
+)
+def test_why_there_are_no_syntax_trees_is_told_with_what_to_do(case, key, file, texts, why):
+    bare = case._replace(recording=case.recording._replace(files=(file,)), texts=texts)
+    with pytest.raises(InputError, match=rf"posterior needs .* \({why}.*\); rank by a formula, such as ranker=ochiai"):
+        ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
 
 
 def test_a_damaged_model_is_told(case, key, tmp_path):
