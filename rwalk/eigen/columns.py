@@ -119,7 +119,7 @@ def rayleigh_ritz(
 
 @jax.jit
 def amplify(pencil: Pencil, x: jax.Array, edge: jax.Array | float, degree: jax.Array | int) -> jax.Array:
-    """Chebyshev polynomial of B^-1 A that is at most one on [edge, top] and grows below.
+    """Chebyshev polynomial of B^-1 A that is between -1 and 1 on [edge, top] and grows below.
 
     Args:
         pencil: A, B, and the top of the spectrum.
@@ -134,8 +134,8 @@ def amplify(pencil: Pencil, x: jax.Array, edge: jax.Array | float, degree: jax.A
     centre, half = (pencil.top + edge) / 2, (pencil.top - edge) / 2
     twice = 2 * reciprocal(pencil.mass.diagonal) / half
     mapped = Stencil(
-        twice * pencil.operator.diagonal - 2 * centre / half,
-        twice[None] * pencil.operator.bands,
+        2 * centre / half - twice * pencil.operator.diagonal,
+        -twice[None] * pencil.operator.bands,
         pencil.operator.shape,
         pencil.operator.offsets,
     )

@@ -58,7 +58,7 @@ def test_the_filter_is_the_chebyshev_polynomial_of_the_pencil(matrix, blocks, de
     root = np.sqrt(np.where(b > 0, b, np.inf))
     values, vectors = np.linalg.eigh(stencil.to_sparse(matrix.operator).toarray() / np.outer(root, root))
     top = float(matrix.top)
-    gains = np.polynomial.Chebyshev.basis(taken)((2 * values - top - edge) / (top - edge))
+    gains = np.polynomial.Chebyshev.basis(taken)((top + edge - 2 * values) / (top - edge))
     expected = (vectors * gains) @ vectors.T @ (np.asarray(blocks[0]) * np.sqrt(b)[:, None]) / root[:, None]
     np.testing.assert_allclose(columns.amplify(matrix, blocks[0], edge, degree), expected, rtol=1e-10, atol=1e-10)
 
