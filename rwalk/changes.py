@@ -62,11 +62,7 @@ class Region:
 
     def carry(self, basis: Any, before: Any, after: Any, how: "Updating", key: Any, *, normalised: bool) -> Any:
         """The basis of the graph after."""
-        from rwalk import topology
-
-        if how.mode != "filtered":
-            return _reweight(basis, before, after, how, key, normalised=normalised)
-        return topology.restrict(basis, after, degree=how.degree, rounds=how.rounds + 1, normalised=normalised)
+        return _cut(basis, before, after, how, key, normalised=normalised)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -89,9 +85,8 @@ class Grow:
         if how.mode != "filtered":
             return _reweight(basis, before, after, how, key, normalised=normalised)
         return topology.grow(
-            basis, after, basis.vectors, before.active, key=key, degree=how.degree, rounds=how.rounds + 1,
-            normalised=normalised,
-        )  # fmt: skip
+            basis, after, basis.vectors, before.active, key=key, degree=how.degree, normalised=normalised
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -122,7 +117,7 @@ class EdgesCut:
 
     def carry(self, basis: Any, before: Any, after: Any, how: "Updating", key: Any, *, normalised: bool) -> Any:
         """The basis of the graph after."""
-        return _reweight(basis, before, after, how, key, normalised=normalised)
+        return _cut(basis, before, after, how, key, normalised=normalised)
 
 
 def far_part(mask: "np.ndarray", share: float) -> "np.ndarray":
@@ -140,6 +135,12 @@ def _reweight(basis: Any, before: Any, after: Any, how: "Updating", key: Any, *,
     from rwalk import update
 
     mode: Any = "stale" if how.mode == "woodbury" else how.mode
-    return update.reweight(
-        basis, before, after, mode=mode, degree=how.degree, rounds=how.rounds, normalised=normalised
-    )  # fmt: skip
+    return update.reweight(basis, before, after, mode=mode, degree=how.degree, normalised=normalised)
+
+
+def _cut(basis: Any, before: Any, after: Any, how: "Updating", key: Any, *, normalised: bool) -> Any:
+    from rwalk import topology
+
+    if how.mode != "filtered":
+        return _reweight(basis, before, after, how, key, normalised=normalised)
+    return topology.restrict(basis, after, degree=how.degree, key=key, normalised=normalised)

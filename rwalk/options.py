@@ -233,9 +233,8 @@ class Exact:
 class Updating:
     """How a basis follows a change of its graph."""
 
-    mode: Literal["stale", "first_order", "ritz", "filtered", "woodbury"]
+    mode: Literal["stale", "first_order", "second_order", "ritz", "filtered", "woodbury"]
     degree: int = Field(ge=2, le=200)
-    rounds: int = Field(ge=1, le=20)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -15,9 +15,10 @@ import numpy as np
 from rwalk import graph, multigrid, solve
 from rwalk.edges import Edges
 from rwalk.eigen import Basis, ritz
+from rwalk.eigen.columns import EXACT
 from rwalk.graph import Lattice
 from rwalk.stencil import apply, congruent, reciprocal, restricted
-from rwalk.update import EXACT, refit
+from rwalk.update import refit
 from rwalk.weights import edges_between
 
 LARGEST_PIECES = 64  # components whose indicators are added, the largest first
@@ -99,8 +100,8 @@ def restrict(
     lattice: Lattice,
     vectors: jax.Array | None = None,
     *,
-    degree: int = 20,
-    rounds: int = 2,
+    key: jax.Array | None = None,
+    degree: int = 40,
     normalised: bool = True,
 ) -> Basis:
     """A basis for a graph that lost voxels or edges and may have fallen into pieces.
@@ -112,8 +113,8 @@ def restrict(
         basis: pairs before the change.
         lattice: the graph now.
         vectors: `[m, K]` those pairs on the voxels of `lattice`; the basis's own where the shape is the same.
+        key: of the random vectors that stand for what the cut has added.
         degree: of the filter.
-        rounds: of filter and projection.
         normalised: R is the degree.
 
     Returns:
@@ -122,7 +123,7 @@ def restrict(
     vectors = basis.vectors if vectors is None else vectors
     mass = graph.mass(lattice, normalised=normalised)
     extra = indicators(lattice, vectors.dtype)
-    return refit(lattice, vectors, basis.values.size, mass=mass, degree=degree, rounds=rounds, extra=extra)
+    return refit(lattice, vectors, basis.values.size, mass=mass, degree=degree, extra=extra, key=key)
 
 
 def indicators(lattice: Lattice, dtype: Any) -> jax.Array:
@@ -140,41 +141,29 @@ def grow(
     known: Any,
     *,
     key: jax.Array,
-    fresh: int | None = None,
-    degree: int = 20,
-    rounds: int = 2,
+    degree: int = 40,
     normalised: bool = True,
 ) -> Basis:
     """A basis for a graph that gained voxels.
 
-    Each vector is extended harmonically (L q = 0 on the new voxels, a few steps of conjugate gradients); filtered
-    random vectors that live on the new voxels stand for modes of their own.
+    Each vector is extended harmonically: L q = 0 on the new voxels, a few steps of conjugate gradients.
 
     Args:
         basis: pairs of the smaller graph.
         lattice: the larger graph.
         vectors: `[m, K]` those pairs on its voxels, anything on the new ones; see `rows_into`.
         known: `[*shape]` bool, the voxels of the smaller graph.
-        key: of the random vectors.
-        fresh: how many of them; by default as many pairs as the new voxels' share asks for, 4 at least.
+        key: of the random vectors that stand for modes of the new voxels.
         degree: of the filter.
-        rounds: of filter and projection.
         normalised: R is the degree.
 
     Returns:
         The basis.
     """
     mass = graph.mass(lattice, normalised=normalised)
-    new = (mass > 0) & ~jnp.asarray(known, bool).ravel()
-    share = float(new.sum()) / max(float((mass > 0).sum()), 1.0)
-    count = basis.values.size
-    fresh = max(4, math.ceil(share * count)) if fresh is None else fresh
-    extended = _extend(lattice, vectors, new)
-    noise = jnp.where(new[:, None], jax.random.normal(key, (new.size, fresh), vectors.dtype), 0)
-    span = jnp.concatenate([extended, noise], 1)
-    # The first round keeps all vectors: which of the new modes are small is known after the filter only.
-    first = refit(lattice, span, count + fresh, mass=mass, degree=degree, extra=indicators(lattice, vectors.dtype))
-    return refit(lattice, first.vectors, count, mass=mass, degree=degree, rounds=max(rounds - 1, 1))
+    extended = _extend(lattice, vectors, (mass > 0) & ~jnp.asarray(known, bool).ravel())
+    extra = indicators(lattice, vectors.dtype)
+    return refit(lattice, extended, basis.values.size, mass=mass, degree=degree, extra=extra, key=key)
 
 
 @jax.jit
@@ -193,7 +182,7 @@ def _extend(lattice: Lattice, vectors: jax.Array, new: jax.Array) -> jax.Array:
     return jnp.where(new[None], unit[None] * x, known).T
 
 
-def coarsen(basis: Basis, lattice: Lattice, factor: int = 2, *, degree: int = 20) -> tuple[Lattice, Basis]:
+def coarsen(basis: Basis, lattice: Lattice, factor: int = 2, *, degree: int = 40) -> tuple[Lattice, Basis]:
     """Graph and basis of cubes of voxels: L_c = P^T L P, R_c = P^T R, Q_c = P^T R Q / R_c, filtered and projected.
 
     Args:
@@ -220,8 +209,7 @@ def refine(
     lattice: Lattice,
     factor: int = 2,
     *,
-    degree: int = 20,
-    rounds: int = 2,
+    degree: int = 40,
     normalised: bool = True,
 ) -> Basis:
     """A basis of a finer graph: every voxel takes the value of its cube, then filter and projection.
@@ -232,7 +220,6 @@ def refine(
         lattice: the fine graph.
         factor: voxels along the edge of a cube.
         degree: of the filter.
-        rounds: of filter and projection.
         normalised: R is the degree.
 
     Returns:
@@ -241,7 +228,7 @@ def refine(
     blocks = basis.vectors.T.reshape(-1, *shape)
     fine = jax.vmap(lambda x: graph.repeat(x, lattice.shape, factor))(blocks).reshape(blocks.shape[0], -1)
     mass = graph.mass(lattice, normalised=normalised)
-    return refit(lattice, fine.T, basis.values.size, mass=mass, degree=degree, rounds=rounds)
+    return refit(lattice, fine.T, basis.values.size, mass=mass, degree=degree)
 
 
 def supervoxels(basis: Basis, lattice: Lattice, parts: Any) -> tuple[Edges, Basis]:

@@ -1,187 +1,35 @@
 """A basis made fit for a graph whose weights have changed, at a small part of the cost of a new one.
 
-Legend: K pairs, n voxels; L0, R0 of the graph before, L, R after, dL = L - L0, dR = R - R0; blocks are `[k, n]`.
-Derived here from the abstract of arXiv 1607.04174 (reconstruction) and standard perturbation theory.
+Legend: K pairs, n voxels; L0, R0 of the graph before, L, R after; blocks are `[n, k]`; y = D^1/2 q as in `Pencil`.
+Derived here from the abstract of arXiv 1607.04174 (reconstruction).
 """
 
 import functools
-import math
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rwalk import graph
-from rwalk.eigen import Basis, ritz, smallest_eigenpairs
-from rwalk.eigen.pencil import Pencil, amplify
+from rwalk import perturbation
+from rwalk.eigen import Basis, columns, describe, ritz, smallest_eigenpairs
+from rwalk.eigen.columns import Blocks
+from rwalk.eigen.pencil import Pencil, pencil_of
 from rwalk.graph import Lattice
-from rwalk.stencil import Stencil, apply, congruent, reciprocal
-from rwalk.weights import shift
+from rwalk.stencil import apply_columns, on_host, reciprocal
 
-Mode = Literal["stale", "first_order", "ritz", "filtered"]
-MODES = ("stale", "first_order", "ritz", "filtered")
-EXACT = jax.lax.Precision.HIGHEST
-MILD = 2.5  # a filter of degree m begins at top (MILD/m)^2 at least
+Mode = Literal["stale", "first_order", "second_order", "ritz", "filtered"]
+MODES = ("stale", "first_order", "second_order", "ritz", "filtered")
+SAMPLE = 20  # vectors at most that tell how large a change is
+MILD = 1.0  # a filter of degree m begins at top (MILD/m)^2 at least
 STRONG = 3.8  # its degree is at most this times (top / edge)^1/2: a gain above 1e3 makes float32 blocks dependent
-SPARE = 4  # random vectors beside those that are missing
-BEYOND = 1.1  # the edge lies above the last wanted value
-
-
-def pencil_of(lattice: Lattice, mass: jax.Array) -> Pencil:
-    """The eigenproblem L q = lambda R q for any mass R `[n]`, zero on voxels without an edge."""
-    degrees = graph.degree(lattice).ravel()
-    root = jnp.sqrt(reciprocal(degrees))
-    scaled = mass * root**2
-    empty = Stencil(scaled, jnp.zeros((0, mass.size), mass.dtype), lattice.shape, ())
-    top = 2 * reciprocal(jnp.where(scaled > 0, scaled, jnp.inf).min())
-    return Pencil(congruent(graph.stencil_of(lattice), root), empty, root, jnp.sqrt(degrees), top)
-
-
-@jax.jit
-def describe(lattice: Lattice, mass: jax.Array, vectors: jax.Array, steps: jax.Array | int = 0) -> Basis:
-    """A basis with these vectors and their Rayleigh quotients on a graph; `converged` says no more than finite.
-
-    Args:
-        lattice: the graph.
-        mass: `[n]` R.
-        vectors: `[n, K]`, taken as they are, of R-norm one or nearly.
-        steps: to be noted.
-
-    Returns:
-        The basis, its pairs in ascending order.
-    """
-    blocks = vectors.T.reshape(-1, *lattice.shape)
-    energies = jnp.zeros(blocks.shape[0], blocks.dtype)
-    for w, offset in zip(lattice.weights, lattice.offsets, strict=True):
-        # Differences along edges: q L q itself would lose small values to cancellation.
-        energies = energies + (w[None] * (shift(blocks, offset) - blocks) ** 2).reshape(blocks.shape[0], -1).sum(1)
-    norms = (mass[:, None] * vectors**2).sum(0)
-    values = energies * reciprocal(norms)
-    order = jnp.argsort(values)
-    return _basis(lattice, mass, values[order], vectors[:, order], steps)
-
-
-def _basis(lattice: Lattice, mass: jax.Array, values: jax.Array, vectors: jax.Array, steps: jax.Array | int) -> Basis:
-    degrees = graph.degree(lattice).ravel()
-    inverse = reciprocal(mass)
-    left = apply(graph.stencil_of(lattice), vectors.T) - values[:, None] * mass[None] * vectors.T
-    residual = jnp.sqrt((left**2 * inverse[None]).sum(1)) * reciprocal(values[-1])
-    scaled = jnp.where(mass > 0, mass * reciprocal(degrees), jnp.inf)
-    return Basis(
-        values,
-        vectors,
-        mass,
-        (degrees * inverse).sum(),
-        (mass > 0).sum(),
-        2 * reciprocal(scaled.min()),
-        residual,
-        jnp.asarray(steps, jnp.int32),
-        jnp.isfinite(residual).all(),
-    )
-
-
-def refit(
-    lattice: Lattice,
-    vectors: jax.Array,
-    count: int,
-    *,
-    mass: jax.Array,
-    degree: int = 20,
-    rounds: int = 1,
-    extra: jax.Array | None = None,
-) -> Basis:
-    """The best pairs of a graph within a span that is near the wanted one: filter it, then Rayleigh and Ritz.
-
-    Args:
-        lattice: the graph.
-        vectors: `[n, m]`, m >= count, of a similar graph; need not be orthogonal.
-        count: pairs wanted, K.
-        mass: `[n]` R.
-        degree: of the Chebyshev filter; 0 projects only, which is never worse than the vectors were.
-        rounds: of filter and projection.
-        extra: `[n, e]` further vectors of the span: indicators of components, say.
-
-    Returns:
-        The basis.
-    """
-    pencil = _pencil(lattice, mass)
-    block = _scaled(vectors, pencil.near_null)
-    blocks = (block,) if extra is None or not extra.shape[1] else (block, _scaled(extra, pencil.near_null))
-    size = sum(part.shape[0] for part in blocks)
-    top, taken = float(pencil.top), 0
-    values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, size if degree else count)
-    wanted = float(values[min(count, len(values)) - 1])
-    if degree and len(values) < count:  # what is left of the vectors on a smaller graph may be dependent
-        fresh = jax.random.normal(jax.random.key(0), (count - len(values) + SPARE, mass.size), block.dtype)
-        blocks = (block, fresh * pencil.near_null[None])
-        values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, blocks, size)
-    for _ in range(rounds if degree else 0):
-        # A wanted value above the edge could meet a zero of the polynomial, and its vector be lost.
-        edge = min(max(BEYOND * wanted, top * (MILD / degree) ** 2), 0.9 * top)
-        steps = max(min(degree, int(STRONG * math.sqrt(top / edge))), 2)
-        block = _filter(pencil, block, jnp.asarray(edge, block.dtype), steps)
-        values, block = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (block,), size)
-        wanted, taken = float(values[min(count, len(values)) - 1]), taken + steps
-    return describe(lattice, mass, _unscaled(block[:count], pencil.root), taken)
-
-
-_pencil = jax.jit(pencil_of)
-
-
-@jax.jit
-def _scaled(vectors: jax.Array, near_null: jax.Array) -> jax.Array:
-    return (vectors * near_null[:, None]).T
-
-
-@jax.jit
-def _unscaled(block: jax.Array, root: jax.Array) -> jax.Array:
-    return (block * root[None]).T
-
-
-@jax.jit
-def _filter(pencil: Pencil, block: jax.Array, edge: jax.Array, degree: int) -> jax.Array:
-    block = amplify(pencil, block, edge, degree)
-    lengths = jnp.linalg.norm(block, axis=1, keepdims=True)
-    return block * reciprocal(lengths)
-
-
-@jax.jit
-def first_order(basis: Basis, before: Lattice, after: Lattice, mass: jax.Array) -> Basis:
-    """The pairs to first order in the change, for L q = lambda R q.
-
-    With N_ji = q_j^T (dL - lambda_i dR) q_i: lambda_i + N_ii, and
-    q_i + sum_{j != i} N_ji / (lambda_i - lambda_j) q_j - 1/2 (q_i^T dR q_i) q_i + complement, the last being
-    (R0^-1 (dL - lambda_i dR) q_i - Q N_i) / (lambda_i - nu), nu the mean of the values that are not known.
-
-    Args:
-        basis: pairs of `before`.
-        before: the graph they belong to.
-        after: the graph now, of the same shape.
-        mass: `[n]` R of `after`.
-
-    Returns:
-        The basis; its vectors are no longer orthonormal to second order.
-
-    Source: reconstruction of arXiv 1607.04174 from its abstract; Rayleigh 1894.
-    Differs: vectors whose values lie too close for the formula are not mixed; that only turns them within their span.
-    """
-    q, values = basis.vectors, basis.values
-    change = apply(graph.stencil_of(after), q.T).T - apply(graph.stencil_of(before), q.T).T
-    moved = change - (mass - basis.mass)[:, None] * q * values[None]
-    n = jnp.matmul(q.T, moved, precision=EXACT)
-    gaps = values[None] - values[:, None]
-    mix = jnp.where(jnp.abs(n) < jnp.abs(gaps) / 2, n / jnp.where(gaps == 0, 1, gaps), 0)
-    weights = ((mass - basis.mass)[:, None] * q**2).sum(0)
-    nu = jnp.maximum(
-        (basis.trace - values.sum()) / jnp.maximum(basis.size - values.size, 1).astype(values.dtype), values[-1]
-    )
-    outside = reciprocal(basis.mass)[:, None] * moved - jnp.matmul(q, n, precision=EXACT)
-    distance = jnp.minimum(values - nu, -jnp.finfo(values.dtype).eps)
-    vectors = q * (1 - weights / 2)[None] + jnp.matmul(q, mix, precision=EXACT) + outside / distance[None]
-    shifted = values + jnp.diagonal(n)
-    order = jnp.argsort(shifted)
-    vectors = jnp.where((mass > 0)[:, None], vectors, 0)
-    return _basis(after, mass, jnp.maximum(shifted[order], 0), vectors[:, order], 0)
+FOLLOWED = 8.0  # its degree in these units, over the square of the change: that is how the Ritz values are off
+SMOOTH, SMOOTH_GAIN = 0.5, 99.0  # edge of a filter of degree 3, as a share of top, and T_3(3), its gain at zero
+NEARER = 0.5  # rank of the value, as a share of K, from which the edge is placed when the last ones are not known
+BEYOND = 3.5  # the edge over that value
+DOUBT = 20  # degree of the filter on random vectors
+ROUNDS = 3  # of filter and projection at most, where the edge had to be guessed
+BATCH = 8  # random vectors come in multiples of so many: sizes that share a compiled program
 
 
 def reweight(
@@ -190,24 +38,25 @@ def reweight(
     after: Lattice,
     *,
     mode: Mode = "filtered",
-    degree: int = 30,
-    rounds: int = 2,
+    degree: int = 40,
     normalised: bool = True,
 ) -> Basis:
-    """A basis for a graph whose weights have changed: another beta, some edges, a mask.
+    """A basis for a graph whose weights have changed everywhere a little, as by another beta.
+
+    Modes of a few voxels that were cut off are not near the old span: for these see `rwalk.topology.restrict`.
 
     Args:
         basis: pairs of `before`.
         before: the graph they belong to.
         after: the graph now, of the same shape.
-        mode: `stale` leaves the basis as it is, `first_order` is perturbation theory (the paper's), `ritz` finds the
-            best pairs within the old span, `filtered` within that span after a Chebyshev filter of the new graph.
-        degree: of the filter.
-        rounds: of filter and projection.
+        mode: `stale` leaves the basis as it is, `first_order` is perturbation theory (the paper's) and `second_order`
+            its next term, `ritz` finds the best pairs within the old span, `filtered` within that span after a
+            Chebyshev filter of the new graph, the stronger the larger the change.
+        degree: of the filter at most.
         normalised: R is the degree, as when the basis was computed.
 
     Returns:
-        The basis.
+        The basis; of `ritz` fewer pairs where the old vectors are dependent on what is left of the graph.
 
     Raises:
         ValueError: unknown mode, or graphs of different shapes.
@@ -218,17 +67,124 @@ def reweight(
         raise ValueError(
             f"the graphs have shapes {before.shape} and {after.shape}, or other neighbours; use rwalk.topology"
         )
-    mass = _mass(after, normalised=normalised)
     if mode == "stale":
         return basis
-    if mode == "first_order":
-        return first_order(basis, before, after, mass)
-    return refit(
-        after, basis.vectors, basis.values.size, mass=mass, degree=degree if mode == "filtered" else 0, rounds=rounds
-    )
+    pencil = pencil_of(after, normalised=normalised)
+    if mode in ("first_order", "second_order"):
+        return perturbation.perturbed(basis, before, after, pencil, second=mode == "second_order")
+    mass, count = columns.weight(pencil), basis.values.size
+    block, steps = _scaled(basis.vectors, pencil.near_null), jnp.zeros((), jnp.int32)
+    if mode == "filtered":
+        wanted, change = _change(pencil, basis.vectors)
+        block, steps, _ = _filter(pencil, block, wanted, jnp.minimum(FOLLOWED * change**2, STRONG), degree)
+    masses, energies = (on_host(matrix) for matrix in columns.project(pencil.operator, mass, (block,)))
+    values, chosen = ritz.coefficients(masses, energies, count, ritz.unit(block))
+    if mode == "filtered" and len(values) < count:
+        return refit(after, basis.vectors, count, mass=pencil.measure, degree=degree)
+    return describe(after, pencil, columns.recombine((block,), columns.split(chosen, (block,))), steps)
 
 
-_mass = functools.partial(jax.jit, static_argnames="normalised")(graph.mass)
+@jax.jit
+def _scaled(vectors: jax.Array, near_null: jax.Array) -> jax.Array:
+    return vectors * near_null[:, None]
+
+
+def _change(pencil: Pencil, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest Rayleigh quotient of some vectors, and how far they are from eigenvectors relative to it.
+
+    That is the root mean square of their residuals B^-1 A y - theta y without what is rough in these, noise for the
+    most part, in which the wanted vectors have no share and which any filter takes out. Evenly spread ones tell it.
+    """
+    y = _sampled(pencil, vectors)
+    residual, largest = _residual(pencil, y, _image(pencil, y))  # apart: see `columns.residual_norms`
+    return largest, _size(pencil, y, columns.amplify(pencil, residual, SMOOTH * pencil.top, 3)) * reciprocal(largest)
+
+
+@jax.jit
+def _sampled(pencil: Pencil, vectors: jax.Array) -> jax.Array:
+    last = vectors.shape[1] - 1
+    return _scaled(vectors[:, last % (step := last // SAMPLE + 1) :: step], pencil.near_null)
+
+
+@jax.jit
+def _image(pencil: Pencil, y: jax.Array) -> jax.Array:
+    return reciprocal(pencil.mass.diagonal)[:, None] * apply_columns(pencil.operator, y)
+
+
+@jax.jit
+def _residual(pencil: Pencil, y: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    quotients = _inner(pencil, y, image) * reciprocal(_inner(pencil, y, y))
+    return image - quotients[None] * y, quotients.max()
+
+
+@jax.jit
+def _size(pencil: Pencil, y: jax.Array, residual: jax.Array) -> jax.Array:
+    return jnp.sqrt((_inner(pencil, residual, residual) * reciprocal(_inner(pencil, y, y))).mean()) / SMOOTH_GAIN
+
+
+def _inner(pencil: Pencil, x: jax.Array, y: jax.Array) -> jax.Array:
+    return columns.sums(pencil.mass.diagonal[:, None] * x * y, columns.slabs(pencil.operator.shape))
+
+
+@functools.partial(jax.jit, donate_argnames="block")
+def _filter(
+    pencil: Pencil, block: jax.Array, edge: jax.Array | float, strength: jax.Array | float, longest: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A block after a Chebyshev filter whose degree is `strength` (top / edge)^1/2; that degree, and the edge."""
+    top = pencil.top
+    edge = jnp.clip(edge, top * (MILD / longest) ** 2, 0.9 * top)
+    steps = jnp.clip(strength * jnp.sqrt(top / edge), 1, longest).astype(jnp.int32)
+    return columns.amplify(pencil, block, edge, steps), steps, edge
+
+
+def refit(
+    lattice: Lattice,
+    vectors: jax.Array,
+    count: int,
+    *,
+    mass: jax.Array,
+    degree: int = 40,
+    extra: jax.Array | None = None,
+    key: jax.Array | None = None,
+) -> Basis:
+    """The best pairs of a graph near a span that may lack some: add random vectors, filter, then Rayleigh and Ritz.
+
+    Args:
+        lattice: the graph.
+        vectors: `[n, m]` of a similar graph; need not be orthogonal, nor independent.
+        count: pairs wanted, K.
+        mass: `[n]` R.
+        degree: of the Chebyshev filter.
+        extra: `[n, e]` further vectors of the span: indicators of components, say.
+        key: of the random vectors, a fifth of K and as many as the span lacks.
+
+    Returns:
+        The basis.
+    """
+    pencil = pencil_of(lattice, mass)
+    weight = columns.weight(pencil)
+    blocks: Blocks = tuple(_scaled(x, pencil.near_null) for x in (vectors, extra) if x is not None and x.shape[1])
+    values, block = _projected(pencil, weight, blocks, count)
+    missing = BATCH * -(-(max(8, count // 5) + count - len(values)) // BATCH)
+    guards = columns.random_block(pencil, jax.random.key(0) if key is None else key, missing)
+    blocks, taken = (block, columns.mild(pencil, guards, DOUBT)), 0
+    for _ in range(ROUNDS):
+        edge = BEYOND * float(values[min(int(NEARER * count), len(values) - 1)])
+        filtered = [_filter(pencil, block, edge, STRONG, degree) for block in blocks]
+        values, block = _projected(pencil, weight, tuple(block for block, *_ in filtered), count + missing)
+        taken, blocks = taken + int(filtered[0][1]), (block,)
+        # A wanted value above the edge may have met a zero of the polynomial, and its vector be lost.
+        if len(values) >= count and values[count - 1] <= float(filtered[0][2]):
+            break
+    return describe(lattice, pencil, block[:, : min(count, len(values))], taken)
+
+
+def _projected(pencil: Pencil, mass: jax.Array | None, blocks: Blocks, count: int) -> tuple[np.ndarray, jax.Array]:
+    """Ritz values, `count` or what there are, and their vectors with columns of zeros for those that are missing."""
+    masses, energies = (on_host(matrix) for matrix in columns.project(pencil.operator, mass, blocks))
+    values, chosen = ritz.coefficients(masses, energies, count, ritz.unit(blocks[0]))
+    chosen = np.pad(chosen, ((0, 0), (0, count - len(values))))
+    return values, columns.recombine(blocks, columns.split(chosen, blocks))
 
 
 def append(basis: Basis, lattice: Lattice, count: int, **options: Any) -> Basis:

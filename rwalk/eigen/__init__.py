@@ -1,16 +1,16 @@
 """Smallest eigenpairs of a lattice's Laplacian, by one interface."""
 
-import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rwalk import aggregation, graph
 from rwalk.eigen import chebyshev, columns, lanczos, lobpcg, reference, start
-from rwalk.eigen.pencil import Pencil, combine, gram, pencil_of
+from rwalk.eigen.pencil import Pencil, pencil_of
 from rwalk.graph import Lattice
-from rwalk.stencil import neighbours, placed_like, reciprocal
+from rwalk.stencil import neighbours, on_host, placed_like, reciprocal
 
 Method = Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
 MILD = 10  # degree of the filter on the start: takes out the corners that aggregates and pieces have
@@ -93,12 +93,12 @@ def smallest_eigenpairs(
         found = reference.shift_invert(pencil, k, x0=y0, **plan)
     else:
         if coupled < 8 * k:  # a block of vectors is nearly the whole space, where iterating makes no sense
-            return _basis(lattice, pencil, reference.dense(pencil, k), normalised)
+            return describe(lattice, pencil, *reference.dense(pencil, k)[1:])
         key = jax.random.key(0) if key is None else key
         block = k + (max(8, k // 5) if guards is None else guards)
         rules = {"tol": tol, "residual": residual, "maximum": maximum, "key": key, **plan}
         found = _iterate(lattice, pencil, k, block, method, y0, rules)
-    return _basis(lattice, pencil, found, normalised)
+    return describe(lattice, pencil, *found[1:])
 
 
 def _unscale(pencil: Pencil, vectors: Any) -> jax.Array:
@@ -128,33 +128,68 @@ def _iterate(
     return chebyshev.filtered(pencil, first, k, **rules)
 
 
-@functools.partial(jax.jit, static_argnames="normalised")
-def _basis(lattice: Lattice, pencil: Pencil, found: lobpcg.Result, normalised: bool) -> Basis:
-    """Rayleigh quotients in order, vectors q = D^-1/2 y, and what goes with them.
+def describe(
+    lattice: Lattice,
+    pencil: Pencil,
+    y: jax.Array,
+    steps: jax.Array | int = 0,
+    converged: jax.Array | bool = True,
+    values: jax.Array | None = None,
+) -> Basis:
+    """The basis of given vectors q = D^-1/2 y, in the order of their values.
 
-    The quotients are sums over edges: A y itself would lose small values to cancellation.
+    Args:
+        lattice: the graph.
+        pencil: its eigenproblem.
+        y: `[n, K]`, taken as they are, of B-norm one or nearly.
+        steps: to be noted.
+        converged: to be noted, unless a residual is not finite.
+        values: `[K]`; by default Rayleigh quotients, as sums over edges: A y would lose small ones to cancellation.
+
+    Returns:
+        The basis.
     """
-    parts, y = columns.slabs(lattice.shape), found.vectors
-    q = pencil.root[:, None] * y
-    energies = jnp.zeros(y.shape[1], y.dtype)
-    for w, there in zip(lattice.weights, neighbours(q, lattice.shape, lattice.offsets, 0), strict=True):
-        energies = energies + columns.sums(w.reshape(-1, 1) * (there - q) ** 2, parts)
-    values = energies / columns.sums(columns.weighed(pencil.mass.diagonal, y**2), parts)
+    if values is None:  # the sums in a program of their own: see `columns.residual_norms`
+        values = _quotients(pencil, y, _strains(lattice, pencil, y))
     norms = columns.residual_norms(pencil.operator, pencil.mass.diagonal, values, y)
-    order = jnp.argsort(values)
-    mass = graph.mass(lattice, normalised=normalised)
-    trace = (graph.degree(lattice).ravel() * reciprocal(mass)).sum()
+    order = np.argsort(on_host(values), kind="stable")
+    if (np.diff(order) < 0).any():  # else the block need not be copied
+        values, norms, y = (_permuted(x, order) for x in (values, norms, y))
+    return _basis(lattice, pencil, y, values, norms, steps, converged)
+
+
+@jax.jit
+def _strains(lattice: Lattice, pencil: Pencil, y: jax.Array) -> jax.Array:
+    """Energy of each edge, at the voxel that it begins from, `[n, K]`."""
+    q = pencil.root[:, None] * y
+    pairs = zip(lattice.weights, neighbours(q, lattice.shape, lattice.offsets, 0), strict=True)
+    return sum((w.reshape(-1, 1) * (there - q) ** 2 for w, there in pairs), jnp.zeros_like(q))
+
+
+@jax.jit
+def _quotients(pencil: Pencil, y: jax.Array, strains: jax.Array) -> jax.Array:
+    parts = columns.slabs(pencil.operator.shape)
+    masses = columns.sums(columns.weighed(pencil.mass.diagonal, y**2), parts)
+    return columns.sums(strains, parts) * reciprocal(masses)
+
+
+@jax.jit
+def _permuted(x: jax.Array, order: Any) -> jax.Array:
+    return x[..., order]
+
+
+@jax.jit
+def _basis(
+    lattice: Lattice, pencil: Pencil, y: jax.Array, values: jax.Array, norms: jax.Array, steps: Any, converged: Any
+) -> Basis:
     return Basis(
-        values[order],
-        q[:, order],
-        mass,
-        trace,
-        (mass > 0).sum(),
+        values,
+        pencil.root[:, None] * y,
+        pencil.measure,
+        (graph.degree(lattice).ravel() * reciprocal(pencil.measure)).sum(),
+        (pencil.measure > 0).sum(),
         pencil.top,
-        norms[order] / values[order[-1]],
-        jnp.asarray(found.steps),
-        jnp.asarray(found.converged),
+        norms * reciprocal(values[-1]),
+        jnp.asarray(steps, jnp.int32),
+        jnp.asarray(converged) & jnp.isfinite(norms).all(),
     )
-
-
-__all__ = ["METHODS", "Basis", "Method", "combine", "gram", "smallest_eigenpairs"]

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rwalk.eigen.pencil import EXACT, Blocks, Pencil
+from rwalk.eigen.pencil import Pencil
 from rwalk.eigen.ritz import coefficients, unit
 from rwalk.stencil import Stencil, apply_columns, on_host, placed_like, reciprocal
 
+Blocks = tuple[jax.Array, ...]
+EXACT = lax.Precision.HIGHEST  # products of blocks must not be rounded to less than the dtype on an accelerator
 ROWS = 2048  # of a block that are multiplied at a time: they stay in a cache
 
 
@@ -60,15 +62,25 @@ def sums(x: jax.Array, parts: int) -> jax.Array:
     return x.reshape(parts, -1, x.shape[1]).sum(1).sum(0)
 
 
+@jax.jit
 def residuals(operator: Stencil, mass: jax.Array | None, values: Any, x: jax.Array) -> jax.Array:
     """A x - lambda B x."""
     return apply_columns(operator, x) - values[None] * weighed(mass, x)
 
 
-@jax.jit
 def residual_norms(operator: Stencil, mass: jax.Array | None, values: Any, x: jax.Array) -> jax.Array:
-    """Lengths of the residuals, `[k]`."""
-    return jnp.sqrt(sums(residuals(operator, mass, values, x) ** 2, slabs(operator.shape)))
+    """Lengths of the residuals, `[k]`.
+
+    In a program of their own, as all sums that follow a product with a stencil: fused with it they take ten times as
+    long, and a barrier within one program does not keep XLA from fusing them on a CPU.
+    """
+    return lengths(residuals(operator, mass, values, x), slabs(operator.shape))
+
+
+@functools.partial(jax.jit, static_argnames="parts")
+def lengths(x: jax.Array, parts: int) -> jax.Array:
+    """Of each column, `[k]`."""
+    return jnp.sqrt(sums(x**2, parts))
 
 
 @jax.jit
@@ -107,18 +119,34 @@ def rayleigh_ritz(
 
 @jax.jit
 def amplify(pencil: Pencil, x: jax.Array, edge: jax.Array | float, degree: jax.Array | int) -> jax.Array:
-    """The filter of `rwalk.eigen.pencil.amplify` on columns, `[n, k]` to `[n, k]`."""
+    """Chebyshev polynomial of B^-1 A that is between -1 and 1 on [edge, top] and grows below.
+
+    Args:
+        pencil: A, B, and the top of the spectrum.
+        x: `[n, k]`.
+        edge: eigenvalues below are amplified.
+        degree: of the polynomial, an even one rounded up; a gain of g at zero needs about
+            acosh(g) / (2 sqrt(edge / top)).
+
+    Returns:
+        `[n, k]`.
+    """
     centre, half = (pencil.top + edge) / 2, (pencil.top - edge) / 2
-    inverse = reciprocal(pencil.mass.diagonal)[:, None]
+    twice = 2 * reciprocal(pencil.mass.diagonal) / half
+    mapped = Stencil(
+        2 * centre / half - twice * pencil.operator.diagonal,
+        -twice[None] * pencil.operator.bands,
+        pencil.operator.shape,
+        pencil.operator.offsets,
+    )
 
-    def mapped(v: jax.Array) -> jax.Array:
-        return (inverse * apply_columns(pencil.operator, v) - centre * v) / half
+    def two(_: int, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        # Each vector takes the place of the last but one: a loop that handed them on one by one would copy them.
+        first, second = pair
+        first = lax.optimization_barrier(apply_columns(mapped, second) - first)
+        return first, apply_columns(mapped, first) - second
 
-    def step(_: int, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        previous, current = pair
-        return current, 2 * mapped(current) - previous
-
-    return lax.fori_loop(1, degree, step, (x, mapped(x)))[1]
+    return lax.fori_loop(0, degree // 2, two, (x, apply_columns(mapped, x) / 2))[1]
 
 
 def mild(pencil: Pencil, x: jax.Array, degree: int) -> jax.Array:

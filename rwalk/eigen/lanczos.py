@@ -19,11 +19,11 @@ from scipy import linalg
 
 from rwalk import multigrid
 from rwalk.blas import one_thread
-from rwalk.eigen import ritz
+from rwalk.eigen import columns, ritz
 from rwalk.eigen.chebyshev import degree_for
-from rwalk.eigen.columns import random_block, residual_norms
+from rwalk.eigen.columns import EXACT, random_block, residual_norms
 from rwalk.eigen.lobpcg import Result, root_mean_square
-from rwalk.eigen.pencil import Pencil, amplify, combine, gram
+from rwalk.eigen.pencil import Pencil
 from rwalk.multigrid import Hierarchy
 from rwalk.solve import conjugate_gradients
 from rwalk.stencil import Stencil, apply, congruent, reciprocal
@@ -35,7 +35,7 @@ INNER_STEPS = 100
 
 
 def _root(pencil: Pencil) -> jax.Array:
-    return jnp.sqrt(pencil.mass.diagonal)[None]
+    return jnp.sqrt(pencil.mass.diagonal)
 
 
 @functools.partial(jax.jit, static_argnames="coarsest")
@@ -49,7 +49,7 @@ def _shifted(pencil: Pencil, shift: jax.Array, coarsest: int) -> tuple[Stencil, 
 
 
 def _plain(pencil: Pencil, v: jax.Array) -> jax.Array:
-    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
+    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))
     return pencil.top * v - inverse * apply(pencil.operator, inverse * v)
 
 
@@ -69,40 +69,44 @@ def _extend(
     A vector that the operator maps into the basis already, up to rounding, adds nothing: it is left at zero.
     """
     root = _root(pencil)
-    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
+    inverse = jnp.sqrt(reciprocal(pencil.mass.diagonal))
 
     def operate(v: jax.Array) -> jax.Array:
         if solver is not None:
             operator, hierarchy, unit = solver
-            right = unit[None] * (root * v)
+            right = (unit * root * v)[None]
             precondition = functools.partial(multigrid.vcycle, hierarchy, degree=2)
             x = conjugate_gradients(operator, precondition, right, jnp.zeros_like(right), tol, INNER_STEPS)[0]
-            return root * (unit[None] * x)
+            return root * unit * x[0]
         if edge is not None and degree is not None:
-            return root * amplify(pencil, inverse * v, edge, degree)
+            return root * columns.amplify(pencil, (inverse * v)[:, None], edge, degree)[:, 0]
         return _plain(pencil, v)
 
     def step(number: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         basis, matrix = state
-        w = operate(lax.dynamic_slice_in_dim(basis, number, 1))
+        w = operate(lax.dynamic_index_in_dim(basis, number, keepdims=False))
         size = jnp.linalg.norm(w)
-        once = gram(w, basis)
-        w = w - combine(once, basis)
-        again = gram(w, basis)
-        w = w - combine(again, basis)
+        once, w = _without(basis, w)
+        again, w = _without(basis, w)
         left = jnp.linalg.norm(w)
         small = left <= 30 * ritz.unit(w) * size
         w = jnp.where(small, 0, w / jnp.where(small, 1, left))
-        matrix = lax.dynamic_update_slice_in_dim(matrix, (once + again).T, number, axis=1)
-        return lax.dynamic_update_slice_in_dim(basis, w, number + 1, axis=0), matrix
+        matrix = lax.dynamic_update_index_in_dim(matrix, once + again, number, axis=1)
+        return lax.dynamic_update_index_in_dim(basis, w, number + 1, axis=0), matrix
 
     return lax.fori_loop(first, matrix.shape[1], step, (basis, matrix))
 
 
+def _without(basis: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Coefficients `[m]` of a vector `[n]` in an orthonormal basis `[m, n]`, and what is left of it."""
+    coefficients = jnp.matmul(basis, v, precision=EXACT)
+    return coefficients, v - jnp.matmul(coefficients, basis, precision=EXACT)
+
+
 def _new_direction(basis: jax.Array, vector: jax.Array) -> jax.Array:
-    """A vector made orthogonal to a basis, with unit length, `[1, n]`."""
+    """A vector `[n]` made orthogonal to a basis `[m, n]`, with unit length."""
     for _ in range(2):
-        vector = vector - combine(gram(vector, basis), basis)
+        vector = _without(basis, vector)[1]
         vector = vector / jnp.linalg.norm(vector)
     return vector
 
@@ -141,34 +145,35 @@ def lanczos(
     Returns:
         The pairs; an unknown operator is a ValueError.
     """
-    values, x = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (x.T,), x.shape[1])
-    kept, whole = x.shape[0], 2 * x.shape[0] + 10
+    mass = columns.weight(pencil)
+    values, x = columns.rayleigh_ritz(pencil.operator, mass, (x,), x.shape[1])
+    kept, whole = x.shape[1], 2 * x.shape[1] + 10
     solver, edge, degree = _function(pencil, values, count, operator, x.dtype)
-    root, blank = _root(pencil), jnp.zeros_like(x[:1])
+    root = _root(pencil)
     newcomer = root * _mixture(pencil, x, key)
-    basis = jnp.concatenate([newcomer / jnp.linalg.norm(newcomer), *([blank] * whole)])
+    basis = jnp.zeros((whole + 1, newcomer.size), x.dtype).at[0].set(newcomer / jnp.linalg.norm(newcomer))
     matrix, first, converged, quiet, doubts, total, taken = np.zeros((whole + 1, whole)), 0, False, 0, 0, np.inf, 0
     while taken < maximum and not converged:
         taken += 1
         projected = jnp.asarray(matrix, x.dtype)
-        basis, columns = _extend(pencil, solver, edge, degree, basis, projected, jnp.asarray(first), inner)
-        matrix = np.asarray(columns, np.float64)
+        basis, found = _extend(pencil, solver, edge, degree, basis, projected, jnp.asarray(first), inner)
+        matrix = np.asarray(found, np.float64)
         theta, chosen = _largest(matrix[:whole], kept)
-        last = basis[whole:]
-        best = combine(jnp.asarray(chosen.T, x.dtype), basis[:whole])
-        y = best * jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]
-        values, turned = ritz.rayleigh_ritz(pencil.operator, pencil.mass, (y[:count],), count)
+        last = basis[whole]
+        best = jnp.matmul(jnp.asarray(chosen.T, x.dtype), basis[:whole], precision=EXACT)
+        y = (best[:count] * jnp.sqrt(reciprocal(pencil.mass.diagonal))[None]).T
+        values, turned = columns.rayleigh_ritz(pencil.operator, mass, (y,), count)
         change, total = abs(total - values.sum()), values.sum()
         quiet = quiet + 1 if change <= tol * abs(total) else 0
-        norms = residual_norms(pencil.operator, pencil.mass.diagonal, jnp.asarray(values, x.dtype), turned.T)
+        norms = residual_norms(pencil.operator, mass, jnp.asarray(values, x.dtype), turned)
         if quiet >= 2 and root_mean_square(np.asarray(norms)) <= residual * abs(values[-1]):
             converged = doubts == confirmations
             doubts, quiet = doubts + 1, 0
-            last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1).T)
-        basis = jnp.concatenate([best, last, *([blank] * (whole - kept))])
+            last = _new_direction(best, root * random_block(pencil, jax.random.fold_in(key, 1 + doubts), 1)[:, 0])
+        basis = jnp.zeros_like(basis).at[:kept].set(best).at[kept].set(last)
         matrix, first = np.zeros((whole + 1, whole)), kept
         matrix[range(kept), range(kept)] = theta
-    return Result(values, turned.T, taken, converged)
+    return Result(values, turned, taken, converged)
 
 
 def _function(
@@ -186,10 +191,10 @@ def _function(
 
 
 def _mixture(pencil: Pencil, x: jax.Array, key: jax.Array) -> jax.Array:
-    """One vector with a share of each in a block, and some noise, `[1, n]`."""
-    signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (1, x.shape[0]), x.dtype))
-    noise = random_block(pencil, jax.random.fold_in(key, 1), 1).T / x.shape[1] ** 0.5
-    return combine(signs, x) + 0.1 * noise
+    """One vector `[n]` with a share of each in a block `[n, p]`, and some noise."""
+    signs = jnp.sign(jax.random.normal(jax.random.fold_in(key, 0), (x.shape[1],), x.dtype))
+    noise = random_block(pencil, jax.random.fold_in(key, 1), 1)[:, 0] / x.shape[0] ** 0.5
+    return jnp.matmul(x, signs, precision=EXACT) + 0.1 * noise
 
 
 def _largest(matrix: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:

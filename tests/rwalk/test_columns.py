@@ -52,9 +52,15 @@ def test_ritz_pairs_are_those_of_the_projected_pencil(matrix, blocks):
     np.testing.assert_allclose(norms, np.linalg.norm(a @ vectors - b @ vectors * values, axis=0), atol=1e-12)
 
 
-def test_the_filter_of_columns_is_that_of_rows(matrix, blocks):
-    rows = pencil.amplify(matrix, blocks[0].T, 0.3, 7)
-    np.testing.assert_allclose(columns.amplify(matrix, blocks[0], 0.3, 7), rows.T, atol=1e-10)
+@pytest.mark.parametrize(("degree", "taken"), [(1, 1), (6, 7), (7, 7)])
+def test_the_filter_is_the_chebyshev_polynomial_of_the_pencil(matrix, blocks, degree, taken):
+    b, edge = np.asarray(matrix.mass.diagonal), 0.3
+    root = np.sqrt(np.where(b > 0, b, np.inf))
+    values, vectors = np.linalg.eigh(stencil.to_sparse(matrix.operator).toarray() / np.outer(root, root))
+    top = float(matrix.top)
+    gains = np.polynomial.Chebyshev.basis(taken)((top + edge - 2 * values) / (top - edge))
+    expected = (vectors * gains) @ vectors.T @ (np.asarray(blocks[0]) * np.sqrt(b)[:, None]) / root[:, None]
+    np.testing.assert_allclose(columns.amplify(matrix, blocks[0], edge, degree), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_the_mass_is_left_out_where_it_is_one(matrix, noise):
