@@ -9,7 +9,7 @@ Source: Vanek, Mandel and Brezina 1996; the lattice form, exact by colours, is o
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from rwalk.stencil import Stencil, apply, in_groups, one_by_one, reciprocal
 FACTOR = 3
 POWER_STEPS = 15
 COLOURS_AT_A_TIME = 9
+ROUNDING = 100  # of the last digit, added to a unit diagonal before it is inverted
 DROPPED = 1e-6  # share of the largest eigenvalue below which the coarsest matrix counts as singular
 
 
@@ -85,18 +86,21 @@ def prolong(level: Level, x: jax.Array) -> jax.Array:
     return fine - damping(level) * apply(level.operator, fine)
 
 
+def in_memory(level: Level, function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """function(x), computed before it is used: XLA would compute it anew for every neighbour that asks for it.
+
+    It stands in a loop of which the compiler does not know that it has one turn.
+    """
+    return lax.fori_loop(0, (level.top > 0).astype(jnp.int32), lambda _, x: function(x), x)
+
+
 def prolong_and_apply(
     level: Level, x: jax.Array, finish: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e, both in memory before they are used."""
-
-    def turn(number: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        e, _ = state
-        product = apply(level.operator, e)
-        return jnp.where(number == 0, finish(e - damping(level) * product), e), product
-
+    """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e."""
     fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
-    return lax.fori_loop(0, 2, turn, (fine, jnp.zeros_like(fine)))
+    e = in_memory(level, lambda fine: finish(fine - damping(level) * apply(level.operator, fine)), fine)
+    return e, apply(level.operator, e)
 
 
 def restrict(level: Level, x: jax.Array) -> jax.Array:
@@ -105,18 +109,9 @@ def restrict(level: Level, x: jax.Array) -> jax.Array:
     return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
-def restrict_in_memory(level: Level, x: jax.Array, once: jax.Array) -> jax.Array:
-    """As `restrict`, with the product in memory before it is summed.
-
-    Args:
-        level: the way.
-        x: `[k, n]`.
-        once: `[]`, 1; a loop of which the compiler does not know that it has one turn is not merged with what follows.
-
-    Returns:
-        `[k, m]`.
-    """
-    smooth = lax.fori_loop(0, once, lambda _, x: x - damping(level) * apply(level.operator, x), x)
+def restrict_in_memory(level: Level, x: jax.Array) -> jax.Array:
+    """As `restrict`, with the product in memory before it is summed."""
+    smooth = in_memory(level, lambda x: x - damping(level) * apply(level.operator, x), x)
     return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
@@ -207,6 +202,47 @@ def _pseudo_inverse(operator: Stencil) -> jax.Array:
     values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
     inverse = jnp.where(values > DROPPED * values[-1], 1 / jnp.where(values > 0, values, 1), 0)
     return (vectors * inverse[None]) @ vectors.T
+
+
+def held(hierarchy: Hierarchy, free: jax.Array) -> Hierarchy:
+    """The hierarchy once some voxels are held fixed, for much less than a new one costs.
+
+    The finest operator is cut exactly. To the coarse ones the energy of the edges that are cut is added on the
+    diagonal, as if prolongations were not smooth: without it a cycle would take an aggregate that is held down for one
+    that is nearly free.
+
+    Args:
+        hierarchy: of the whole graph.
+        free: `[n]` bool.
+
+    Returns:
+        A hierarchy for a cycle; its coarse operators are no longer products of the finest one.
+    """
+    first = hierarchy.levels[0]
+    cut = jnp.where(free, 0, first.near_null)
+    pull = jnp.where(free, -first.near_null * apply(first.operator, cut), 0)
+    level = replace(
+        first, operator=stencil.restricted(first.operator, free), near_null=jnp.where(free, first.near_null, 0)
+    )
+    levels = []
+    for following in (*hierarchy.levels[1:], None):
+        stiff = level.scale**2 * _pool(pull[None], level.operator.shape, level.coarse)[0]
+        unit = 1 / jnp.sqrt(1 + stiff)
+        levels.append(replace(level, scale=level.scale * unit))
+        operator = hierarchy.coarsest if following is None else following.operator
+        operator = replace(operator, diagonal=jnp.where(operator.diagonal > 0, operator.diagonal + stiff, 0))
+        operator = stencil.congruent(operator, unit)
+        if following is not None:
+            pull = following.near_null**2 * stiff
+            level = replace(following, operator=operator, near_null=following.near_null / unit)
+    return Hierarchy(tuple(levels), operator, _inverse(operator))
+
+
+def _inverse(operator: Stencil) -> jax.Array:
+    """The inverse, with a little added to the diagonal: quicker than the pseudo-inverse."""
+    more = jnp.where(operator.diagonal > 0, ROUNDING * jnp.finfo(operator.diagonal.dtype).eps, 1)
+    inverse = jnp.linalg.inv(apply(operator, jnp.eye(operator.size, dtype=more.dtype)) + jnp.diag(more))
+    return (inverse + inverse.T) / 2
 
 
 def schedule(degree: int, width: float) -> np.ndarray:

@@ -84,13 +84,13 @@ def interaction(
     """An answer to seeds from a basis that is there already; the error is the share of labels that differ."""
 
     def ours(arrays: Inputs) -> Run:
-        from rwalk import eigen, prepared
+        from rwalk import deflate, eigen, prepared
 
         labels, lattice = arrays["seeds"].ravel(), _walker_lattice(arrays)
         at = np.flatnonzero(labels >= 0)
         ready = prepared.prepare(lattice, eigen.smallest_eigenpairs(lattice, int(arrays["k"])))
         regions = int(labels.max()) + 1
-        return lambda: prepared.seeds(ready, at, labels[at], regions).x
+        return lambda: deflate.answer(ready, regions, positions=at, labels=labels[at]).x
 
     return Benchmark(
         name, f"{_edges(shape)}, K={k}, {classes} labels: probabilities after a change of seeds, basis at hand",
