@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from rwalk import bounds, multigrid
-from rwalk.prepared import EXACT, SIZES, Prepared, small_inverse
+from rwalk.prepared import EXACT, SIZES, Prepared, held, small_inverse
 from rwalk.stencil import Stencil, apply, reciprocal
 
 DEGREE = 2  # of the smoother
@@ -130,9 +130,9 @@ def _answer(
         reached &= jnp.zeros(ready.count, bool).at[pieces].set(True, mode="drop")[ready.pieces]
     told = keep * reached[None].astype(dtype)
     there = root.at[at].get(mode="fill", fill_value=0)
-    held = jnp.zeros((columns, root.size), dtype).at[:, at].set(there[None] * wanted[:columns], mode="drop")
+    given = jnp.zeros((columns, root.size), dtype).at[:, at].set(there[None] * wanted[:columns], mode="drop")
     operator = ready.hierarchy.levels[0].operator
-    right = -apply(operator, held) * keep
+    right = -apply(operator, given) * keep
     if priors is not None:
         right = right + keep * (inverse * ready.gamma * ready.mass)[None] * priors[:columns]
     first = None if start is None else start[:columns] * root[None] * keep
@@ -147,7 +147,7 @@ def _answer(
     if certify:
         way = y[-1] if extra else jnp.zeros_like(root) if reach is None else reach * root
         far = _certified(ready, right[:columns], y[:columns], way, told, regions)
-    x = jnp.where(reached[None], (y[:columns] + held) * inverse[None], 0)
+    x = jnp.where(reached[None], (y[:columns] + given) * inverse[None], 0)
     if columns < regions:
         x = jnp.concatenate([x, jnp.where(reached, 1 - x.sum(0), 0)[None]])
     if priors is not None:
@@ -183,7 +183,7 @@ def _solve(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Conjugate gradients for F A F y = `right`, `[k, n]`, from the best start that the span of the basis allows."""
     levels, keep = ready.hierarchy.levels, free.astype(right.dtype)[None]
-    hierarchy = multigrid.held(ready.hierarchy, free)
+    hierarchy = held(ready.hierarchy, free)
     operator = hierarchy.levels[0].operator
     inverse = small_inverse(ready, free, at)
 

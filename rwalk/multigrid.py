@@ -9,7 +9,7 @@ Source: Vanek, Mandel and Brezina 1996; the lattice form, exact by colours, is o
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -23,7 +23,6 @@ from rwalk.stencil import Stencil, apply, in_groups, one_by_one, reciprocal
 FACTOR = 3
 POWER_STEPS = 15
 COLOURS_AT_A_TIME = 9
-ROUNDING = 100  # of the last digit, added to a unit diagonal before it is inverted
 DROPPED = 1e-6  # share of the largest eigenvalue below which the coarsest matrix counts as singular
 
 
@@ -57,7 +56,7 @@ class Hierarchy:
     inverse: jax.Array
 
 
-def _pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
+def pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
     """Sums over aggregates, `[k, n]` to `[k, m]`."""
     x = x.reshape(x.shape[0], *shape)
     x = jnp.pad(x, [(0, 0)] + [(0, FACTOR * c - s) for c, s in zip(coarse, shape, strict=True)])
@@ -86,12 +85,12 @@ def prolong(level: Level, x: jax.Array) -> jax.Array:
     return fine - damping(level) * apply(level.operator, fine)
 
 
-def in_memory(level: Level, function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+def in_memory(level: Level, function: Callable[[Any], Any], x: Any) -> Any:
     """function(x), computed before it is used: XLA would compute it anew for every neighbour that asks for it.
 
     It stands in a loop of which the compiler does not know that it has one turn.
     """
-    return lax.fori_loop(0, (level.top > 0).astype(jnp.int32), lambda _, x: function(x), x)
+    return lax.fori_loop(0, (level.near_null[0] >= 0).astype(jnp.int32), lambda _, x: function(x), x)
 
 
 def prolong_and_apply(
@@ -106,13 +105,13 @@ def prolong_and_apply(
 def restrict(level: Level, x: jax.Array) -> jax.Array:
     """P^T x: `[k, n]` to `[k, m]`."""
     smooth = x - damping(level) * apply(level.operator, x)
-    return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    return level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
 def restrict_in_memory(level: Level, x: jax.Array) -> jax.Array:
     """As `restrict`, with the product in memory before it is summed."""
     smooth = in_memory(level, lambda x: x - damping(level) * apply(level.operator, x), x)
-    return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    return level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
 def galerkin(level: Level, operator: Stencil) -> Stencil:
@@ -126,11 +125,13 @@ def galerkin(level: Level, operator: Stencil) -> Stencil:
     steps = np.array([FACTOR**axis for axis in range(space)])
     colour = (indices % FACTOR * steps[:, None]).sum(0)
 
-    def product(number: jax.Array) -> jax.Array:
-        probe = (colour == number).astype(operator.diagonal.dtype)
-        return restrict(level, apply(operator, prolong(level, probe[None])))[0]
+    def product(numbers: jax.Array) -> jax.Array:
+        probes = (colour[None] == numbers[:, None]).astype(operator.diagonal.dtype)
+        fine, _ = prolong_and_apply(level, probes, lambda e: e)
+        return restrict_in_memory(level, in_memory(level, lambda e: apply(operator, e), fine))
 
-    products = lax.map(product, jnp.arange(FACTOR**space), batch_size=min(COLOURS_AT_A_TIME, FACTOR**space))
+    numbers = jnp.arange(FACTOR**space).reshape(-1, min(COLOURS_AT_A_TIME, FACTOR**space))
+    products = lax.map(product, numbers).reshape(FACTOR**space, -1)
     around = tuple(o for o in itertools.product((-1, 0, 1), repeat=space) if any(o))
     there = indices[None] + np.array([(0,) * space, *around])[:, :, None]
     inside = ((there >= 0) & (there < np.asarray(level.coarse)[None, :, None])).all(1)
@@ -167,7 +168,7 @@ def largest_of(matrix: Any, steps: int = POWER_STEPS) -> float:
 @jax.jit
 def _coarser(operator: Stencil, near_null: jax.Array, top: jax.Array) -> tuple[Level, Stencil, jax.Array]:
     coarse = tuple(-(-size // FACTOR) for size in operator.shape)
-    norm = jnp.sqrt(_pool(near_null[None] ** 2, operator.shape, coarse)[0])
+    norm = jnp.sqrt(pool(near_null[None] ** 2, operator.shape, coarse)[0])
     level = Level(operator, near_null, reciprocal(norm), top, coarse)
     product = galerkin(level, operator)
     unit = jnp.sqrt(reciprocal(product.diagonal))
@@ -204,47 +205,6 @@ def _pseudo_inverse(operator: Stencil) -> jax.Array:
     return (vectors * inverse[None]) @ vectors.T
 
 
-def held(hierarchy: Hierarchy, free: jax.Array) -> Hierarchy:
-    """The hierarchy once some voxels are held fixed, for much less than a new one costs.
-
-    The finest operator is cut exactly. To the coarse ones the energy of the edges that are cut is added on the
-    diagonal, as if prolongations were not smooth: without it a cycle would take an aggregate that is held down for one
-    that is nearly free.
-
-    Args:
-        hierarchy: of the whole graph.
-        free: `[n]` bool.
-
-    Returns:
-        A hierarchy for a cycle; its coarse operators are no longer products of the finest one.
-    """
-    first = hierarchy.levels[0]
-    cut = jnp.where(free, 0, first.near_null)
-    pull = jnp.where(free, -first.near_null * apply(first.operator, cut), 0)
-    level = replace(
-        first, operator=stencil.restricted(first.operator, free), near_null=jnp.where(free, first.near_null, 0)
-    )
-    levels = []
-    for following in (*hierarchy.levels[1:], None):
-        stiff = level.scale**2 * _pool(pull[None], level.operator.shape, level.coarse)[0]
-        unit = 1 / jnp.sqrt(1 + stiff)
-        levels.append(replace(level, scale=level.scale * unit))
-        operator = hierarchy.coarsest if following is None else following.operator
-        operator = replace(operator, diagonal=jnp.where(operator.diagonal > 0, operator.diagonal + stiff, 0))
-        operator = stencil.congruent(operator, unit)
-        if following is not None:
-            pull = following.near_null**2 * stiff
-            level = replace(following, operator=operator, near_null=following.near_null / unit)
-    return Hierarchy(tuple(levels), operator, _inverse(operator))
-
-
-def _inverse(operator: Stencil) -> jax.Array:
-    """The inverse, with a little added to the diagonal: quicker than the pseudo-inverse."""
-    more = jnp.where(operator.diagonal > 0, ROUNDING * jnp.finfo(operator.diagonal.dtype).eps, 1)
-    inverse = jnp.linalg.inv(apply(operator, jnp.eye(operator.size, dtype=more.dtype)) + jnp.diag(more))
-    return (inverse + inverse.T) / 2
-
-
 def schedule(degree: int, width: float) -> np.ndarray:
     """Chebyshev semi-iteration on [top / width, top], step = a step + b residual / centre: a and b, `[2, degree]`."""
     ratio = (width - 1) / (width + 1)
@@ -277,7 +237,7 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
 
     zero = jnp.zeros_like(b)
     x, smooth, residual = lax.fori_loop(0, degree + 1, turn, (zero, b, zero))
-    coarse = level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    coarse = level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
     return x, residual, coarse
 
 

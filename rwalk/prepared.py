@@ -9,7 +9,7 @@ blocks are `[k, n]`.
 """
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +174,46 @@ def _cubes(level: Level) -> jax.Array:
     return jnp.asarray(np.ravel_multi_index(tuple(g.ravel() for g in grid), level.coarse), jnp.int32)
 
 
+def held(hierarchy: Hierarchy, free: jax.Array) -> Hierarchy:
+    """The hierarchy once some voxels are held fixed, for much less than a new one costs.
+
+    The finest operator is cut exactly. To the coarse ones the energy of the edges that are cut is added on the
+    diagonal, as if prolongations were not smooth: without it a cycle would take an aggregate that is held down for one
+    that is nearly free.
+
+    Args:
+        hierarchy: of the whole graph.
+        free: `[n]` bool.
+
+    Returns:
+        A hierarchy for a cycle; its coarse operators are no longer products of the finest one.
+    """
+    first = hierarchy.levels[0]
+    cut = jnp.where(free, 0, first.near_null)
+    pull = jnp.where(free, -first.near_null * apply(first.operator, cut), 0)
+    operator = multigrid.in_memory(first, lambda operator: stencil.restricted(operator, free), first.operator)
+    level = replace(first, operator=operator, near_null=jnp.where(free, first.near_null, 0))
+    levels = []
+    for following in (*hierarchy.levels[1:], None):
+        stiff = level.scale**2 * multigrid.pool(pull[None], level.operator.shape, level.coarse)[0]
+        unit = 1 / jnp.sqrt(1 + stiff)
+        levels.append(replace(level, scale=level.scale * unit))
+        operator = hierarchy.coarsest if following is None else following.operator
+        operator = replace(operator, diagonal=jnp.where(operator.diagonal > 0, operator.diagonal + stiff, 0))
+        operator = stencil.congruent(operator, unit)
+        if following is not None:
+            pull = following.near_null**2 * stiff
+            level = replace(following, operator=operator, near_null=following.near_null / unit)
+    return Hierarchy(tuple(levels), operator, _regular_inverse(operator))
+
+
+def _regular_inverse(operator: Stencil) -> jax.Array:
+    """The inverse, with a little added to the diagonal: quicker than a pseudo-inverse."""
+    more = jnp.where(operator.diagonal > 0, ROUNDING * jnp.finfo(operator.diagonal.dtype).eps, 1)
+    inverse = jnp.linalg.inv(apply(operator, jnp.eye(operator.size, dtype=more.dtype)) + jnp.diag(more))
+    return (inverse + inverse.T) / 2
+
+
 def small_inverse(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Array:
     """The inverse of (F W)^T A F W, W = P Z; directions that the seeds leave without energy are left out.
 
@@ -228,7 +268,8 @@ def _energies_around(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Arr
     border = (jnp.where(free[around], entries, 0)[..., None] * near).sum(1) * seen
     between = (jnp.where(free[around], 0, entries)[..., None] * near).sum(1) * seen
     crossed = jnp.matmul(own.T, border, precision=EXACT)
-    return ready.energies - crossed - crossed.T - jnp.matmul(own.T, between, precision=EXACT)
+    matrix = ready.energies - crossed - crossed.T - jnp.matmul(own.T, between, precision=EXACT)
+    return multigrid.in_memory(level, lambda matrix: (matrix + matrix.T) / 2, matrix)
 
 
 def _around(operator: Stencil, places: jax.Array) -> tuple[jax.Array, jax.Array]:

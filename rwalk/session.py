@@ -38,22 +38,6 @@ class Shown(NamedTuple):
     x: np.ndarray
 
 
-class Posed(NamedTuple):
-    """A question: the graph, made ready, and the seeds on it.
-
-    Attributes:
-        ready: the graph.
-        positions: `[M]` flat indices of the seeds.
-        labels: `[M]`.
-        priors: `[L, n]`, or None.
-    """
-
-    ready: prepared.Prepared
-    positions: np.ndarray
-    labels: np.ndarray
-    priors: jax.Array | None
-
-
 @dataclass(frozen=True)
 class Told:
     """What a session starts from."""
@@ -199,18 +183,12 @@ class Session:
         self.lattice, self.basis, self.ready, self.reach = lattice, basis, ready, None
         self.active = np.asarray(lattice.active).ravel()
 
-    def _posed(self, seeds: np.ndarray) -> Posed:
+    def _posed(self, seeds: np.ndarray) -> paint.Posed:
         """The question that seeds `[n]` ask on the present graph; needs the lock."""
-        places = np.flatnonzero((seeds >= 0) & self.active)
-        kind, p = self.told.problem.kind, None
-        if kind != "seeds":
-            flat = np.where(self.active, seeds, -1)
-            p = paint.densities(self.image, self.ready.active, jnp.asarray(flat), self.told.serving.labels)
-        places = places[:0] if kind == "priors" else places
-        return Posed(self.ready, places, seeds[places], p)
+        return paint.pose(self.ready, self.image, self.active, seeds, self.told.problem.kind, self.told.serving.labels)
 
     def _solve(
-        self, posed: Posed, x: jax.Array | None, reach: jax.Array | None, tol: float, *, certify: bool = True
+        self, posed: paint.Posed, x: jax.Array | None, reach: jax.Array | None, tol: float, *, certify: bool = True
     ) -> deflate.Answer:
         regions = self.told.serving.labels
         start = jnp.zeros((regions, self.n), self.image.dtype) if x is None else x
