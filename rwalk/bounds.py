@@ -93,3 +93,29 @@ def error_bound(
     known = (c / (basis.values + gamma)[None]) ** 2
     rest = jnp.maximum((residual * strength).sum(1) - (c**2).sum(1), 0) / (basis.values[-1] + gamma) ** 2
     return jnp.sqrt(known.sum(1) + rest), jnp.abs(strength).max(1) / gamma
+
+
+def certificate(flow: jax.Array, steps: jax.Array, residual: jax.Array, mass: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Bounds on the error e of A e = r for an M-matrix A, from any w >= 0 with A w > 0.
+
+    |r| <= c A w implies |e| <= c w at every voxel, since A^-1 >= 0; with A w = R, w would be the mean number of steps
+    to the seeds. The smallest eigenvalue of R^-1 A is not below min A w / (R w) (Barta), so |e| <= |r|_R^-1 over that.
+
+    Args:
+        flow: `[n]` A w, or what is not above it.
+        steps: `[n]` w, from an inexact solve: only the sign of A w matters.
+        residual: `[L, n]` r, zero on voxels that are not free.
+        mass: `[n]` R, zero there.
+
+    Returns:
+        The bound in the R-norm `[L]` and at each voxel `[n]`; infinite if A w > 0 does not hold.
+
+    Source: derived here; Barta 1937.
+    """
+    free = mass > 0
+    valid = jnp.where(free, (flow > 0) & (steps >= 0), True).all()
+    ratio = jnp.where(free[None], jnp.abs(residual) / jnp.where(flow > 0, flow, 1)[None], 0).max(1)
+    lowest = jnp.where(free, flow / jnp.where(mass * steps > 0, mass * steps, 1), jnp.inf).min()
+    spectral = jnp.sqrt((residual**2 * reciprocal(mass)[None]).sum(1)) / lowest
+    bound = jnp.minimum(spectral, ratio * jnp.sqrt((mass * steps**2).sum()))
+    return jnp.where(valid, bound, jnp.inf), jnp.where(valid, ratio.max() * steps, jnp.inf)

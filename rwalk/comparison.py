@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from rwalk import data, eigen, online, prepared, seeding, solve
+from rwalk import data, deflate, eigen, online, prepared, seeding, solve
 from rwalk.checks import InputError
 from rwalk.eigen import pencil, reference
 from rwalk.experiment import Segmentation, timed_once
@@ -134,7 +134,7 @@ def walker_row(
         return online.to_simplex(online.seeds(basis, at, labels[at], classes))
 
     def polished() -> jax.Array:
-        return prepared.seeds(ready, at, labels[at], classes).x
+        return deflate.answer(ready, classes, positions=at, labels=labels[at]).x
 
     def solved(start: Any = None) -> jax.Array:
         return solve.random_walker(lattice, tol=exact.rival, start=start, **given).x.reshape(classes, -1)

@@ -1,184 +1,250 @@
-"""Answers to any tolerance that start from a basis: conjugate gradients in which the basis takes care of its own modes.
+"""Answers from a prepared graph to any tolerance: conjugate gradients in which the basis takes care of its own modes.
 
 Multigrid does not see small pieces with weak borders; these are the lowest modes of a volume. The basis holds them, and
-the two together need a fraction of the steps of either. Every answer has a bound at every voxel that supposes nothing.
+the two together need a fraction of the steps of either. Answers have bounds at every voxel that suppose nothing.
 
-Legend: K pairs, L labels, n voxels; A is the operator on the free voxels, blocks are `[k, n]`.
+Legend: K pairs, L labels, M seeds, n voxels; A is that of `rwalk.prepared`, F is one on free voxels and zero elsewhere,
+W = P Z the span of the basis; blocks are `[k, n]`.
 Source: deflation after Nicolaides 1987 and Tang, Nabben, Vuik and Erlangga 2009 (A-DEF2); the bound is derived here.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from rwalk import graph, multigrid, solve
-from rwalk.eigen import Basis
-from rwalk.graph import Lattice
-from rwalk.stencil import Stencil, apply, congruent, reciprocal
+from rwalk import bounds, multigrid
+from rwalk.prepared import EXACT, SIZES, Prepared, held, small_inverse
+from rwalk.stencil import Stencil, apply, reciprocal
 
-EXACT = jax.lax.Precision.HIGHEST
-DROPPED = 1e-6  # share of the largest eigenvalue of the coarse matrix below which a direction is left out
+DEGREE = 2  # of the smoother
 CERTIFIED = 0.01  # residual at which the steps to the seeds, which certify the error, are known well enough
 
 
-class Certified(NamedTuple):
-    """Probabilities and how far they may be from the exact ones.
+class Answer(NamedTuple):
+    """Probabilities, what they took, and how far they may be from the exact ones.
 
     Attributes:
-        x: `[L, n]`.
-        iterations: `[]` steps taken.
-        residual: `[L]` relative, each row of the system scaled to unit diagonal.
-        bound: `[L]` on |x - exact| in the norm of R; infinite where no certificate was found.
+        x: `[L, n]`, exactly the labels at the seeds; zero where no seed or prior reaches.
+        steps: `[]` of conjugate gradients.
+        residual: `[]` relative, the largest of those of the labels that were solved for.
+        bound: `[L]` on |x - exact| in the norm of R; infinite where no certificate was asked for or found.
         pointwise: `[n]`, no label's probability at this voxel is further off (maximum principle); infinite likewise.
+        reach: `[n]` about the mean number of steps to the seeds, which certifies; zero where it was not asked for.
     """
 
     x: jax.Array
-    iterations: jax.Array
+    steps: jax.Array
     residual: jax.Array
     bound: jax.Array
     pointwise: jax.Array
+    reach: jax.Array
 
 
-class Coarse(NamedTuple):
-    """The space of the basis on the free voxels: W `[K, n]` and the pseudo-inverse of W A W^T `[K, K]`."""
-
-    block: jax.Array
-    inverse: jax.Array
-
-
-def coarse_of(basis: Basis, operator: Stencil, root: jax.Array) -> Coarse:
-    """The coarse space of an operator with unit diagonal.
-
-    Args:
-        basis: pairs, of this graph or a similar one.
-        operator: A, scaled.
-        root: `[n]`, square root of the diagonal it had before, zero on voxels that are not free.
-
-    Returns:
-        The space.
-    """
-    block = (basis.vectors * root[:, None]).T
-    matrix = jnp.matmul(apply(operator, block), block.T, precision=EXACT)
-    size = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), jnp.finfo(matrix.dtype).tiny))
-    values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2 / (size[:, None] * size[None]))
-    kept = values > DROPPED * values[-1]
-    inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
-    return Coarse(block / size[:, None], jnp.matmul(vectors * inverse[None], vectors.T, precision=EXACT))
-
-
-def correct(coarse: Coarse, residual: jax.Array) -> jax.Array:
-    """W^T (W A W^T)^-1 W r, `[k, n]`."""
-    c = jnp.matmul(residual, coarse.block.T, precision=EXACT)
-    return jnp.matmul(jnp.matmul(c, coarse.inverse, precision=EXACT), coarse.block, precision=EXACT)
-
-
-@functools.partial(jax.jit, static_argnames=("regions", "normalised", "maximum", "degree", "certify"))
-def random_walker(
-    basis: Basis,
-    lattice: Lattice,
-    *,
+def answer(
+    ready: Prepared,
     regions: int,
-    seeds: jax.Array | None = None,
+    *,
+    positions: Any = (),
+    labels: Any = (),
     priors: jax.Array | None = None,
-    gamma: jax.Array | float = 0.0,
-    normalised: bool = True,
+    closed: bool = False,
     start: jax.Array | None = None,
-    tol: float = 1e-4,
+    reach: jax.Array | None = None,
+    tol: float = 0.025,
     maximum: int = 60,
-    degree: int = 2,
-    certify: bool = True,
-) -> Certified:
-    """Solve the random walker with seeds, priors or both, to a residual, with the help of a basis.
+    certify: bool = False,
+) -> Answer:
+    """Solve the random walker with seeds, priors or both, to a residual.
 
     Args:
-        basis: eigenpairs of this graph, or of a similar one.
-        lattice: the graph.
+        ready: the graph, with the weight of the priors.
         regions: number of labels L.
-        seeds: `[*shape]` integers, 0..L-1 at a seed and -1 elsewhere.
-        priors: `[L, *shape]`.
-        gamma: weight of the priors.
-        normalised: the priors are weighted by the degree, else evenly.
-        start: `[L, n]` first guess: an answer of `rwalk.online`, or the one before this interaction; none if it is
-            worse than zero.
-        tol: of the residual.
+        positions: `[M]` flat indices of the seeds, each once.
+        labels: `[M]` their labels 0..L-1.
+        priors: `[L, n]`; zero by default.
+        closed: the priors sum to one at every voxel of the graph; so do seeds without priors. One label less is then
+            solved for: the last is what the others leave.
+        start: `[L, n]` first guess, the answer before this interaction; left out for labels for which it is worse than
+            none.
+        reach: `[n]` that of an answer on this graph to the same seeds or to fewer: it certifies this answer as well,
+            since more seeds only shorten the way to them.
+        tol: of the residual; a hundredth of the labels are other than exact at about .03.
         maximum: steps at most.
-        degree: of the multigrid smoother.
-        certify: find the bounds, at the price of one more right-hand side; else they are infinite.
+        certify: find the bounds; one more right-hand side is solved for, unless `reach` is given or gamma positive.
 
     Returns:
         The answer.
+
+    Raises:
+        ValueError: neither seeds nor priors, or priors on a graph that was prepared without them.
     """
-    system = solve.assemble(lattice, regions=regions, seeds=seeds, priors=priors, gamma=gamma, normalised=normalised)
-    unit = jnp.sqrt(reciprocal(system.operator.diagonal))
-    root = jnp.where(system.free, reciprocal(unit), 0)
-    scaled = congruent(system.operator, unit)
-    hierarchy = multigrid.setup(scaled, root)
-    coarse = coarse_of(basis, scaled, root)
-    mass = jnp.where(system.free, graph.mass(lattice, normalised=normalised), 0)
-    right = jnp.concatenate([system.right, mass[None]]) if certify else system.right
-    first = jnp.zeros_like(system.right) if start is None else start
-    first = jnp.where(system.free[None], first, 0) * root[None]
+    if priors is None and not len(positions):
+        raise ValueError("neither seeds nor priors were given; give one of them, or both")
+    if priors is not None and not ready.damped:
+        raise ValueError("priors, but the graph was prepared for seeds alone; give prepare their weight gamma")
+    at, given = padded(positions, labels, ready.root.size)
+    known = reach if certify and not ready.damped else None
+    return _answer(
+        ready, at, given, priors, start, known, jnp.asarray(tol, ready.root.dtype), regions,
+        closed or (priors is None and not ready.damped), maximum, certify,
+    )  # fmt: skip
+
+
+def padded(positions: Any, labels: Any, n: int) -> tuple[jax.Array, jax.Array]:
+    """Seeds filled up to one of a few numbers with places beyond the last voxel, so that little is compiled."""
+    count = len(positions)
+    size = next((size for size in (0, *SIZES) if count <= size), SIZES[-1])
+    while size < count:
+        size *= 4
+    at, given = (np.full(size, fill, np.int32) for fill in (n, 0))
+    at[:count], given[:count] = positions, labels
+    return jnp.asarray(at), jnp.asarray(given)
+
+
+@functools.partial(jax.jit, static_argnames=("regions", "closed", "maximum", "certify"))
+def _answer(
+    ready: Prepared,
+    at: jax.Array,
+    labels: jax.Array,
+    priors: jax.Array | None,
+    start: jax.Array | None,
+    reach: jax.Array | None,
+    tol: jax.Array,
+    regions: int,
+    closed: bool,
+    maximum: int,
+    certify: bool,
+) -> Answer:
+    root, dtype, inverse = ready.root, ready.root.dtype, reciprocal(ready.root)
+    columns = regions - 1 if closed and regions > 1 else regions
+    wanted = (labels[None] == jnp.arange(regions, dtype=labels.dtype)[:, None]).astype(dtype)  # [L, M]
+    free = (root > 0).at[at].set(False, mode="drop")
+    keep, reached = free.astype(dtype)[None], root > 0
+    if not ready.damped:  # a piece without a seed is solved for as well, from zero; it is left out of all that is told
+        pieces = ready.pieces.at[at].get(mode="fill", fill_value=ready.count)
+        reached &= jnp.zeros(ready.count, bool).at[pieces].set(True, mode="drop")[ready.pieces]
+    told = keep * reached[None].astype(dtype)
+    there = root.at[at].get(mode="fill", fill_value=0)
+    given = jnp.zeros((columns, root.size), dtype).at[:, at].set(there[None] * wanted[:columns], mode="drop")
+    operator = ready.hierarchy.levels[0].operator
+    right = -apply(operator, given) * keep
+    if priors is not None:
+        right = right + keep * (inverse * ready.gamma * ready.mass)[None] * priors[:columns]
+    first = None if start is None else start[:columns] * root[None] * keep
+    tols = jnp.full(columns, tol)
+    extra = certify and not ready.damped and reach is None
+    if extra:
+        pull = told * (inverse * ready.mass)[None]
+        right, tols = jnp.concatenate([right, pull]), jnp.append(tols, jnp.asarray(CERTIFIED, dtype))
+        first = None if first is None else jnp.concatenate([first, jnp.zeros_like(pull)])
+    y, steps, residual = _solve(ready, free, right, first, at, tols, maximum)
+    far = jnp.full(regions, jnp.inf, dtype), jnp.full(root.size, jnp.inf, dtype), jnp.zeros_like(root)
     if certify:
-        first = jnp.concatenate([first, jnp.zeros_like(first[:1])])
-    tols = jnp.where(jnp.arange(right.shape[0]) < regions, tol, CERTIFIED).astype(right.dtype)
-
-    def precondition(r: jax.Array) -> jax.Array:
-        z = multigrid.vcycle(hierarchy, r, degree=degree)
-        return z + correct(coarse, r - apply(scaled, z))
-
-    right = unit[None] * right
-    first = _better(scaled, coarse, right, first)
-    y, count, residual, _ = solve.conjugate_gradients(scaled, precondition, right, first, tols, maximum)
-    x = unit[None] * y
-    left = system.right - apply(system.operator, x[:regions])
-    if certify:
-        bound, pointwise = certificate(system.operator, x[-1], left, mass)
-    else:
-        bound, pointwise = jnp.full(regions, jnp.inf, x.dtype), jnp.full(x.shape[1], jnp.inf, x.dtype)
-    return Certified(x[:regions] + system.known, count, residual[:regions], bound, pointwise)
+        way = y[-1] if extra else jnp.zeros_like(root) if reach is None else reach * root
+        far = _certified(ready, right[:columns], y[:columns], way, told, regions)
+    x = jnp.where(reached[None], (y[:columns] + given) * inverse[None], 0)
+    if columns < regions:
+        x = jnp.concatenate([x, jnp.where(reached, 1 - x.sum(0), 0)[None]])
+    if priors is not None:
+        x = jnp.where((ready.active & (root == 0))[None], priors, x)  # nothing but its prior speaks for a lone voxel
+    x = x.at[:, at].set(wanted, mode="drop")
+    return Answer(x, steps, residual[:columns].max(), *far)
 
 
-def certificate(
-    operator: Stencil, steps: jax.Array, residual: jax.Array, mass: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Bounds on the error e of A e = r for an M-matrix A, from any w >= 0 with A w > 0.
+def _certified(
+    ready: Prepared, right: jax.Array, y: jax.Array, way: jax.Array, told: jax.Array, regions: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The bounds of the answer y, and the steps to the seeds that they follow from; `way` is D^1/2 times these."""
+    root, mass = ready.root, ready.mass * told[0]
+    way = jnp.maximum(way, 0) * told[0]
+    images = told * apply(ready.hierarchy.levels[0].operator, jnp.concatenate([y, way[None]]))
+    left = (told * right - images[:-1]) * root[None]
+    if len(y) < regions:
+        left = jnp.concatenate([left, -left.sum(0, keepdims=True)])
+    flow, steps = root * images[-1], reciprocal(root) * way
+    if ready.damped:  # gamma R is what no row sum is below
+        flow, steps = mass, told[0] / ready.gamma
+    return *bounds.certificate(flow, steps, left, mass), steps
 
-    |r| <= c A w implies |e| <= c w at every voxel, since A^-1 >= 0; with A w = R, w would be the mean number of steps
-    to the seeds. The smallest eigenvalue of R^-1 A is not below min A w / (R w) (Barta), so |e| <= |r|_R^-1 over that.
 
-    Args:
-        operator: A, the identity on voxels that are not free.
-        steps: `[n]` w, from an inexact solve: only its residual's sign matters.
-        residual: `[L, n]` r, zero on voxels that are not free.
-        mass: `[n]` R, zero there.
+def _solve(
+    ready: Prepared,
+    free: jax.Array,
+    right: jax.Array,
+    first: jax.Array | None,
+    at: jax.Array,
+    tols: jax.Array,
+    maximum: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Conjugate gradients for F A F y = `right`, `[k, n]`, from the best start that the span of the basis allows."""
+    levels, keep = ready.hierarchy.levels, free.astype(right.dtype)[None]
+    hierarchy = held(ready.hierarchy, free)
+    operator = hierarchy.levels[0].operator
+    inverse = small_inverse(ready, free, at)
 
-    Returns:
-        The bound in the R-norm `[L]` and at each voxel `[n]`; infinite if A w > 0 does not hold.
+    def lower(r: jax.Array) -> jax.Array:
+        return jnp.matmul(multigrid.restrict_in_memory(levels[0], r), ready.coarse, precision=EXACT)
 
-    Source: derived here; Barta 1937.
+    def lift(c: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A step W E^-1 c, and F A of it."""
+        c = jnp.matmul(jnp.matmul(c, inverse, precision=EXACT), ready.coarse.T, precision=EXACT)
+        e, product = multigrid.prolong_and_apply(levels[0], c, lambda e: keep * e)
+        return e, keep * product
+
+    size = jnp.linalg.norm(right, axis=1)
+    size = jnp.where(size > 0, size, 1)
+
+    def relative(r: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(r, axis=1) / size
+
+    def step(state: tuple) -> tuple:
+        y, r, p, image, energy, count = state
+        z, left = multigrid.cycle(hierarchy, r, degree=DEGREE)
+        e, product = lift(lower(left))
+        z, product = z + e, r - left + product
+        new = (r * z).sum(1)
+        turn = _divided(new, energy)[:, None]
+        p, image = z + turn * p, product + turn * image
+        length = _divided(new, (p * image).sum(1))[:, None]
+        return y + length * p, r - length * image, p, image, new, count + 1
+
+    y, r = jnp.zeros_like(right), right
+    c = lower(r)
+    if first is not None:
+        y, r, c = _better(operator, inverse, lower, right, first, c)
+    e, product = lift(c)
+    none = jnp.zeros_like(right)
+    state = (y + e, r - product, none, none, jnp.zeros(len(y), y.dtype), jnp.zeros((), jnp.int32))
+    y, r, *_, count = lax.while_loop(lambda s: (relative(s[1]) > tols).any() & (s[5] < maximum), step, state)
+    return y, count, relative(r)
+
+
+def _better(
+    operator: Stencil,
+    inverse: jax.Array,
+    lower: Callable[[jax.Array], jax.Array],
+    right: jax.Array,
+    first: jax.Array,
+    none: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first guess or zero, its residual and W^T of that: whichever has less energy within the span, each label.
+
+    y^T A y / 2 - b^T y is half the squared error in the energy norm, but for a constant: the better one is known.
     """
-    free = mass > 0
-    w = jnp.where(free, jnp.maximum(steps, 0), 0)
-    flow = apply(operator, w)
-    valid = jnp.where(free, flow > 0, True).all()
-    ratio = jnp.where(free[None], jnp.abs(residual) / jnp.where(flow > 0, flow, 1)[None], 0).max(1)
-    lowest = jnp.where(free, flow / jnp.where(mass * w > 0, mass * w, 1), jnp.inf).min()
-    spectral = jnp.sqrt((residual**2 * reciprocal(mass)[None]).sum(1)) / lowest
-    bound = jnp.minimum(spectral, ratio * jnp.sqrt((mass * w**2).sum()))
-    return jnp.where(valid, bound, jnp.inf), jnp.where(valid, ratio.max() * w, jnp.inf)
+    r = right - apply(operator, first)
+    c = lower(r)
+
+    def gained(c: jax.Array) -> jax.Array:
+        return (jnp.matmul(c, inverse, precision=EXACT) * c).sum(1) / 2
+
+    good = (gained(c) + (first * (right + r)).sum(1) / 2 > gained(none))[:, None]
+    return jnp.where(good, first, 0), jnp.where(good, r, right), jnp.where(good, c, none)
 
 
-def _better(operator: Stencil, coarse: Coarse, b: jax.Array, start: jax.Array) -> jax.Array:
-    """The start or zero, each made exact within the coarse space: whichever has less energy, a label at a time.
-
-    x^T A x / 2 - b^T x is half the squared error in the energy norm, but for a constant: the better one is known.
-    """
-
-    def corrected(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = x + correct(coarse, b - apply(operator, x))
-        return x, (x * (apply(operator, x) / 2 - b)).sum(1)
-
-    (given, energy), (none, other) = corrected(start), corrected(jnp.zeros_like(start))
-    return jnp.where((energy < other)[:, None], given, none)
+def _divided(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

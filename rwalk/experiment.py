@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import checks, graph, interact, io, online, precompute, seeding, solve
+from rwalk import checks, graph, interact, io, online, precompute, prepared, seeding, solve
 from rwalk.data import Case
 from rwalk.eigen import Basis
 from rwalk.options import Bases, Eigen, Exact, Problem, Weights
@@ -163,6 +163,10 @@ class Segmentation:
         problem, labels = self.problem, self.given.seeds.ravel()
         coupled = np.asarray(basis.mass) > 0
         laplacian = graph.stencil_of(lattice)
+        ready = None
+        if interact.improves(problem):  # once a graph, not once a question
+            gamma, normalised = problem.gamma or 0.0, self.eigen.normalised
+            ready = prepared.prepare(lattice, basis, gamma=gamma, normalised=normalised)
         answer, seconds = timed(
             lambda: interact.ask(
                 basis,
@@ -170,6 +174,7 @@ class Segmentation:
                 laplacian,
                 problem,
                 **self._told(lattice),
+                ready=ready,
                 maximum=self.exact.maximum,
                 updated=self.updates,
             )

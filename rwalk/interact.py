@@ -12,6 +12,7 @@ from rwalk import bounds, deflate, graph, online
 from rwalk.eigen import Basis
 from rwalk.graph import Lattice
 from rwalk.options import Problem
+from rwalk.prepared import Prepared
 from rwalk.stencil import Stencil
 
 ATTEMPTS = 6  # to meet a bound
@@ -50,7 +51,7 @@ def ask(
     priors: Any = None,
     gamma: float = 0.0,
     normalised: bool = True,
-    start: jax.Array | None = None,
+    ready: Prepared | None = None,
     maximum: int = 60,
     updated: bool = False,
 ) -> Reply:
@@ -68,7 +69,7 @@ def ask(
         priors: `[L, *shape]`.
         gamma: weight of the priors.
         normalised: R is the degree.
-        start: `[L, n]` the answer before this interaction, to start improving from; the basis's own by default.
+        ready: the graph, prepared for this gamma; needed where answers are to be improved, see `improves`.
         maximum: steps of conjugate gradients at most.
         updated: the pairs are not those of the graph, but nearly: bounds must suppose nothing of them.
 
@@ -78,13 +79,17 @@ def ask(
     at = _places(basis, seeds)
     p: Any = None if priors is None else jnp.asarray(priors, basis.vectors.dtype).reshape(regions, -1)
     x, used, promised = _from_basis(basis, laplacian, problem, p, gamma, at, regions)
-    told: Any = {"seeds": seeds, "priors": priors, "gamma": gamma, "normalised": normalised, "maximum": maximum}
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 
-    def improved(x: jax.Array, tol: float) -> deflate.Certified:
-        return deflate.random_walker(basis, lattice, **told, regions=regions, start=x, tol=tol, certify=p is None)
+    def improved(x: jax.Array, tol: float) -> deflate.Answer:
+        if ready is None:
+            raise ValueError("an answer is to be improved, but the graph is not prepared; give `ready`")
+        return deflate.answer(
+            ready, regions, positions=at[0], labels=at[1], priors=p, start=x, tol=tol, maximum=maximum,
+            certify=p is None,
+        )  # fmt: skip
 
-    first = online.to_simplex(x) if start is None else start
+    first = online.to_simplex(x)
 
     def bounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         mass = graph.mass(lattice, normalised=normalised)
@@ -100,21 +105,26 @@ def ask(
     return Reply(x, used, promised, *rest)
 
 
+def improves(problem: Problem) -> bool:
+    """Whether answers go on from those of the basis, which asks for a prepared graph."""
+    return bool(problem.residual or problem.error)
+
+
 def _to_residual(
-    x: jax.Array, first: jax.Array, problem: Problem, improved: Callable[..., deflate.Certified], size: jax.Array
+    x: jax.Array, first: jax.Array, problem: Problem, improved: Callable[..., deflate.Answer], size: jax.Array
 ) -> Found:
     """An answer to seeds, its bounds, where it was improved, and the steps that took."""
     if not problem.residual:
         return x, jnp.asarray(jnp.inf), jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32)
     better = improved(first, problem.residual)
-    return better.x, jnp.linalg.norm(better.bound) / size, better.pointwise.max(), better.iterations
+    return better.x, jnp.linalg.norm(better.bound) / size, better.pointwise.max(), better.steps
 
 
 def _to_error(
     x: jax.Array,
     first: jax.Array,
     problem: Problem,
-    improved: Callable[..., deflate.Certified],
+    improved: Callable[..., deflate.Answer],
     bounded: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
 ) -> Found:
     """An answer to priors, its bounds, and the steps that it took to bring them below `problem.error`.
@@ -125,14 +135,14 @@ def _to_error(
     steps = jnp.zeros((), jnp.int32)
     if problem.residual:
         better = improved(first, problem.residual)
-        x, steps = better.x, better.iterations
+        x, steps = better.x, better.steps
     bound, pointwise = bounded(x)
     tol = problem.error
     for _ in range(ATTEMPTS):
         if float(bound) <= problem.error or not problem.error:
             break
         better = improved(x, tol)
-        x, steps = better.x, steps + better.iterations
+        x, steps = better.x, steps + better.steps
         bound, pointwise = bounded(x)
         tol *= SAFETY * problem.error / max(float(bound), problem.error)
     return x, bound, pointwise, steps

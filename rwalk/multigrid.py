@@ -56,7 +56,7 @@ class Hierarchy:
     inverse: jax.Array
 
 
-def _pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
+def pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
     """Sums over aggregates, `[k, n]` to `[k, m]`."""
     x = x.reshape(x.shape[0], *shape)
     x = jnp.pad(x, [(0, 0)] + [(0, FACTOR * c - s) for c, s in zip(coarse, shape, strict=True)])
@@ -85,39 +85,33 @@ def prolong(level: Level, x: jax.Array) -> jax.Array:
     return fine - damping(level) * apply(level.operator, fine)
 
 
+def in_memory(level: Level, function: Callable[[Any], Any], x: Any) -> Any:
+    """function(x), computed before it is used: XLA would compute it anew for every neighbour that asks for it.
+
+    It stands in a loop of which the compiler does not know that it has one turn.
+    """
+    return lax.fori_loop(0, (level.near_null[0] >= 0).astype(jnp.int32), lambda _, x: function(x), x)
+
+
 def prolong_and_apply(
     level: Level, x: jax.Array, finish: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e, both in memory before they are used."""
-
-    def turn(number: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        e, _ = state
-        product = apply(level.operator, e)
-        return jnp.where(number == 0, finish(e - damping(level) * product), e), product
-
+    """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e."""
     fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
-    return lax.fori_loop(0, 2, turn, (fine, jnp.zeros_like(fine)))
+    e = in_memory(level, lambda fine: finish(fine - damping(level) * apply(level.operator, fine)), fine)
+    return e, apply(level.operator, e)
 
 
 def restrict(level: Level, x: jax.Array) -> jax.Array:
     """P^T x: `[k, n]` to `[k, m]`."""
     smooth = x - damping(level) * apply(level.operator, x)
-    return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    return level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
-def restrict_in_memory(level: Level, x: jax.Array, once: jax.Array) -> jax.Array:
-    """As `restrict`, with the product in memory before it is summed.
-
-    Args:
-        level: the way.
-        x: `[k, n]`.
-        once: `[]`, 1; a loop of which the compiler does not know that it has one turn is not merged with what follows.
-
-    Returns:
-        `[k, m]`.
-    """
-    smooth = lax.fori_loop(0, once, lambda _, x: x - damping(level) * apply(level.operator, x), x)
-    return level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+def restrict_in_memory(level: Level, x: jax.Array) -> jax.Array:
+    """As `restrict`, with the product in memory before it is summed."""
+    smooth = in_memory(level, lambda x: x - damping(level) * apply(level.operator, x), x)
+    return level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
 
 
 def galerkin(level: Level, operator: Stencil) -> Stencil:
@@ -131,11 +125,13 @@ def galerkin(level: Level, operator: Stencil) -> Stencil:
     steps = np.array([FACTOR**axis for axis in range(space)])
     colour = (indices % FACTOR * steps[:, None]).sum(0)
 
-    def product(number: jax.Array) -> jax.Array:
-        probe = (colour == number).astype(operator.diagonal.dtype)
-        return restrict(level, apply(operator, prolong(level, probe[None])))[0]
+    def product(numbers: jax.Array) -> jax.Array:
+        probes = (colour[None] == numbers[:, None]).astype(operator.diagonal.dtype)
+        fine, _ = prolong_and_apply(level, probes, lambda e: e)
+        return restrict_in_memory(level, in_memory(level, lambda e: apply(operator, e), fine))
 
-    products = lax.map(product, jnp.arange(FACTOR**space), batch_size=min(COLOURS_AT_A_TIME, FACTOR**space))
+    numbers = jnp.arange(FACTOR**space).reshape(-1, min(COLOURS_AT_A_TIME, FACTOR**space))
+    products = lax.map(product, numbers).reshape(FACTOR**space, -1)
     around = tuple(o for o in itertools.product((-1, 0, 1), repeat=space) if any(o))
     there = indices[None] + np.array([(0,) * space, *around])[:, :, None]
     inside = ((there >= 0) & (there < np.asarray(level.coarse)[None, :, None])).all(1)
@@ -172,7 +168,7 @@ def largest_of(matrix: Any, steps: int = POWER_STEPS) -> float:
 @jax.jit
 def _coarser(operator: Stencil, near_null: jax.Array, top: jax.Array) -> tuple[Level, Stencil, jax.Array]:
     coarse = tuple(-(-size // FACTOR) for size in operator.shape)
-    norm = jnp.sqrt(_pool(near_null[None] ** 2, operator.shape, coarse)[0])
+    norm = jnp.sqrt(pool(near_null[None] ** 2, operator.shape, coarse)[0])
     level = Level(operator, near_null, reciprocal(norm), top, coarse)
     product = galerkin(level, operator)
     unit = jnp.sqrt(reciprocal(product.diagonal))
@@ -241,7 +237,7 @@ def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Ar
 
     zero = jnp.zeros_like(b)
     x, smooth, residual = lax.fori_loop(0, degree + 1, turn, (zero, b, zero))
-    coarse = level.scale[None] * _pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
+    coarse = level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
     return x, residual, coarse
 
 

@@ -243,6 +243,7 @@ class Serving:
 
     port: int = Field(ge=0, le=65535)
     labels: int = Field(ge=2, le=7)
+    first: float = Field(gt=0, lt=1)
     residual: float = Field(gt=0, lt=1)
     settle: float = Field(ge=0)
     seconds: float | None = Field(gt=0)

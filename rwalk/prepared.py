@@ -1,18 +1,15 @@
-"""Answers to seeds to a residual: what multigrid and a basis need is made once a graph, not once a stroke.
+"""A graph made ready for interactions: what multigrid and a basis need is made once a graph, not once a stroke.
 
 A hierarchy of the whole graph knows nothing of seeds, and preconditions badly where they hold a smooth mode down. The
 basis repairs just that, and for this it need not be exact: its projection onto the next coarser lattice, Z, is enough,
-of which the fine one sees P Z. So no interaction reads the basis; it costs some products with the Laplacian.
+of which the fine one sees P Z. So no interaction reads the basis; `rwalk.deflate` answers them.
 
-Legend: K pairs, L labels, M seeds, n voxels, m of the coarse lattice; A = D^-1/2 L D^-1/2, F is one on free voxels and
-zero at seeds; blocks are `[k, n]`.
-Source: deflation as in `rwalk.deflate` (A-DEF2 of Tang, Nabben, Vuik and Erlangga 2009); the two reductions are ours.
+Legend: K pairs, n voxels, m of the coarse lattice; A = D^-1/2 (L + gamma R) D^-1/2 with D the diagonal of the bracket;
+blocks are `[k, n]`.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +24,10 @@ from rwalk.stencil import Stencil, apply, congruent, reciprocal, strides
 
 EXACT = lax.Precision.HIGHEST
 SMALLEST = 200  # unknowns of the last level
-DEGREE = 2  # of the smoother
-ROUNDING = 1e-6  # added to the unit diagonal of the matrix that is inverted for each interaction
-FITTED = 1e-3  # residual of the projection of the basis
-MOST = 100  # steps of it
-LARGEST_SEEDS = 4096
+FITTED = 1e-2  # residual of the projection of the basis
+MOST = 30  # steps of it
+ROUNDING = 100  # of the last digit, added to the unit diagonal of the matrix that is inverted for each interaction
+SIZES = (64, 256, 1024)  # numbers that seeds are padded to; beyond, the last times powers of four
 
 
 @jax.tree_util.register_dataclass
@@ -42,45 +38,43 @@ class Prepared:
     Attributes:
         hierarchy: of A, without seeds.
         root: `[n]` D^1/2, zero on voxels without an edge.
+        mass: `[n]` R.
+        active: `[n]`, voxels of the graph.
+        gamma: `[]` weight of the priors; seeds alone are answered where it is zero.
         coarse: `[m, K]` Z.
         cube: `[n]`, number of the coarse voxel that each belongs to.
         energies: `[K, K]`, those of P Z.
-        pieces: `[n]`, number of the connected component of each voxel with an edge.
-        count: of components; the last label of a single one is what the others leave.
+        pieces: `[n]`, number of the connected component of each voxel with an edge; all zero where priors reach each.
+        count: of components, or one.
+        damped: gamma is positive.
+        normalised: R is the degree.
     """
 
     hierarchy: Hierarchy
     root: jax.Array
+    mass: jax.Array
+    active: jax.Array
+    gamma: jax.Array
     coarse: jax.Array
     cube: jax.Array
     energies: jax.Array
     pieces: jax.Array
     count: int = field(metadata={"static": True})
+    damped: bool = field(metadata={"static": True})
+    normalised: bool = field(metadata={"static": True})
 
 
-class Answer(NamedTuple):
-    """Probabilities and what they took.
-
-    Attributes:
-        x: `[L, n]`, exactly the labels at the seeds.
-        steps: `[]` of conjugate gradients.
-        residual: `[]` relative, the largest of those of the labels that were solved for.
-    """
-
-    x: jax.Array
-    steps: jax.Array
-    residual: jax.Array
-
-
-def prepare(lattice: Lattice, basis: Basis) -> Prepared:
+def prepare(lattice: Lattice, basis: Basis, *, gamma: float = 0.0, normalised: bool = True) -> Prepared:
     """Make a graph ready; costs about as much as one solve.
 
     Args:
         lattice: the graph.
         basis: its eigenpairs, or nearly.
+        gamma: weight of the priors in the questions to come; zero where seeds alone will be told.
+        normalised: the priors are weighted by the degree, else evenly.
 
     Returns:
-        What `seeds` needs.
+        What `rwalk.deflate` needs.
 
     Raises:
         ValueError: fewer than 2 voxels, or a basis of another graph's size.
@@ -88,156 +82,194 @@ def prepare(lattice: Lattice, basis: Basis) -> Prepared:
     n = lattice.active.size
     if basis.mass.size != n or n < 2:
         raise ValueError(f"a graph of {n} voxels, a basis of {basis.mass.size}; give the basis of this graph")
-    coupled = np.asarray(graph.degree(lattice) > 0).ravel()
-    pieces = np.zeros(n, np.int32)
+    pieces, count = _pieces(lattice, damped=gamma > 0)
+    weight = jnp.asarray(gamma, lattice.weights.dtype)
+    return _prepare(lattice, basis.vectors, pieces, weight, count, gamma > 0, normalised)
+
+
+def follow(ready: Prepared, lattice: Lattice) -> Prepared:
+    """Make the graph after a change ready, with the span of the basis as it was and its energies in the new graph.
+
+    Conjugate gradients need the span alone, not the pairs in it: for them this is the basis after `mode="ritz"`.
+
+    Args:
+        ready: the graph before.
+        lattice: the graph after, on the same lattice.
+
+    Returns:
+        The graph after, made ready.
+    """
+    pieces, count = _pieces(lattice, damped=ready.damped)
+    return _follow(ready, lattice, pieces, count)
+
+
+def _pieces(lattice: Lattice, *, damped: bool) -> tuple[jax.Array, int]:
+    """The component of each voxel, and their number; one where priors reach every voxel."""
+    pieces = np.zeros(lattice.active.size, np.int32)
+    if damped:
+        return jnp.asarray(pieces), 1
+    coupled = stencil.on_host(graph.degree(lattice) > 0).ravel()
     names, pieces[coupled] = np.unique(graph.components(lattice).ravel()[coupled], return_inverse=True)
-    return _prepare(lattice, basis.vectors, jnp.asarray(pieces), len(names))
+    return jnp.asarray(pieces), len(names)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "damped", "normalised"))
+def _prepare(
+    lattice: Lattice,
+    vectors: jax.Array,
+    pieces: jax.Array,
+    gamma: jax.Array,
+    count: int,
+    damped: bool,
+    normalised: bool,
+) -> Prepared:
+    hierarchy, root, mass = _levels(lattice, gamma, normalised)
+    level = hierarchy.levels[0]
+    metric = multigrid.galerkin(level, stencil.identity(level.operator))
+    unit = jnp.sqrt(reciprocal(metric.diagonal))[None]
+    right = stencil.one_by_one(functools.partial(multigrid.restrict, level), (vectors * root[:, None]).T)
+    found, *_ = solve.conjugate_gradients(
+        congruent(metric, unit[0]), lambda r: r, unit * right, jnp.zeros_like(right), FITTED, MOST
+    )
+    z = unit * found
+    return Prepared(
+        hierarchy, root, mass, lattice.active.ravel(), gamma, z.T, _cubes(level), _energies(hierarchy, z), pieces,
+        count, damped, normalised,
+    )  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _prepare(lattice: Lattice, vectors: jax.Array, pieces: jax.Array, count: int) -> Prepared:
-    degrees = graph.degree(lattice).ravel()
-    root = jnp.sqrt(degrees)
-    operator = congruent(graph.stencil_of(lattice), jnp.sqrt(reciprocal(degrees)))
-    hierarchy = multigrid.setup(operator, root, coarsest=min(SMALLEST, operator.size - 1))
-    level = hierarchy.levels[0]
-    mass = multigrid.galerkin(level, stencil.identity(operator))
-    unit = jnp.sqrt(reciprocal(mass.diagonal))[None]
-    right = stencil.one_by_one(functools.partial(multigrid.restrict, level), (vectors * root[:, None]).T)
-    found, *_ = solve.conjugate_gradients(
-        congruent(mass, unit[0]), lambda r: r, unit * right, jnp.zeros_like(right), FITTED, MOST
-    )
-    coarse = unit * found
-    last = hierarchy.levels[1].operator if len(hierarchy.levels) > 1 else hierarchy.coarsest
-    energies = jnp.matmul(apply(last, coarse), coarse.T, precision=EXACT)
-    return Prepared(hierarchy, root, coarse.T, _cubes(level), (energies + energies.T) / 2, pieces, count)
+def _follow(ready: Prepared, lattice: Lattice, pieces: jax.Array, count: int) -> Prepared:
+    hierarchy, root, mass = _levels(lattice, ready.gamma, ready.normalised)
+    # The same values on each cube: a column of P is a cube's root, times the scale.
+    before, after = ready.hierarchy.levels[0].scale, hierarchy.levels[0].scale
+    z = (ready.coarse * (before * reciprocal(after))[:, None]).T
+    return Prepared(
+        hierarchy, root, mass, lattice.active.ravel(), ready.gamma, z.T, ready.cube, _energies(hierarchy, z), pieces,
+        count, ready.damped, ready.normalised,
+    )  # fmt: skip
 
 
-def seeds(
-    prepared: Prepared, positions: Any, labels: Any, regions: int, *, tol: float = 0.025, maximum: int = 60
-) -> Answer:
-    """Solve the random walker with seeds to a residual.
+def _levels(lattice: Lattice, gamma: jax.Array, normalised: bool) -> tuple[Hierarchy, jax.Array, jax.Array]:
+    """The hierarchy of A, D^1/2 and R."""
+    laplacian, mass = graph.stencil_of(lattice), graph.mass(lattice, normalised=normalised)
+    diagonal = laplacian.diagonal + gamma * mass
+    whole = Stencil(diagonal, laplacian.bands, laplacian.shape, laplacian.offsets)
+    root = jnp.sqrt(diagonal)
+    operator = congruent(whole, reciprocal(root))
+    return multigrid.setup(operator, root, coarsest=min(SMALLEST, operator.size - 1)), root, mass
+
+
+def _energies(hierarchy: Hierarchy, z: jax.Array) -> jax.Array:
+    """Z^T A Z on the coarse lattice, of Z^T `[K, m]`."""
+    operator = hierarchy.levels[1].operator if len(hierarchy.levels) > 1 else hierarchy.coarsest
+    energies = jnp.matmul(apply(operator, z), z.T, precision=EXACT)
+    return (energies + energies.T) / 2
+
+
+def _cubes(level: Level) -> jax.Array:
+    """Number of the aggregate of each voxel, `[n]`."""
+    edges = [np.arange(size) // multigrid.FACTOR for size in level.operator.shape]
+    grid = np.meshgrid(*edges, indexing="ij")
+    return jnp.asarray(np.ravel_multi_index(tuple(g.ravel() for g in grid), level.coarse), jnp.int32)
+
+
+def held(hierarchy: Hierarchy, free: jax.Array) -> Hierarchy:
+    """The hierarchy once some voxels are held fixed, for much less than a new one costs.
+
+    The finest operator is cut exactly. To the coarse ones the energy of the edges that are cut is added on the
+    diagonal, as if prolongations were not smooth: without it a cycle would take an aggregate that is held down for one
+    that is nearly free.
 
     Args:
-        prepared: see `prepare`.
-        positions: `[M]` flat indices of the seeds, each once, on coupled voxels.
-        labels: `[M]` their labels 0..L-1.
-        regions: L.
-        tol: of the residual relative to the right-hand side, rows scaled to unit diagonal.
-        maximum: steps at most.
+        hierarchy: of the whole graph.
+        free: `[n]` bool.
 
     Returns:
-        The answer.
-
-    Raises:
-        ValueError: more seeds than the small system is good for.
+        A hierarchy for a cycle; its coarse operators are no longer products of the finest one.
     """
-    if positions.shape[0] > LARGEST_SEEDS:
-        raise ValueError(
-            f"{positions.shape[0]} seeds; at most {LARGEST_SEEDS} are answered: give fewer, or use rwalk.random_walker"
-        )
-    at, given = jnp.asarray(positions, jnp.int32), jnp.asarray(labels, jnp.int32)
-    return _seeds(prepared, at, given, jnp.asarray(tol, prepared.root.dtype), regions, maximum)
+    first = hierarchy.levels[0]
+    cut = jnp.where(free, 0, first.near_null)
+    pull = jnp.where(free, -first.near_null * apply(first.operator, cut), 0)
+    operator = multigrid.in_memory(first, lambda operator: stencil.restricted(operator, free), first.operator)
+    level = replace(first, operator=operator, near_null=jnp.where(free, first.near_null, 0))
+    levels = []
+    for following in (*hierarchy.levels[1:], None):
+        stiff = level.scale**2 * multigrid.pool(pull[None], level.operator.shape, level.coarse)[0]
+        unit = 1 / jnp.sqrt(1 + stiff)
+        levels.append(replace(level, scale=level.scale * unit))
+        operator = hierarchy.coarsest if following is None else following.operator
+        operator = replace(operator, diagonal=jnp.where(operator.diagonal > 0, operator.diagonal + stiff, 0))
+        operator = stencil.congruent(operator, unit)
+        if following is not None:
+            pull = following.near_null**2 * stiff
+            level = replace(following, operator=operator, near_null=following.near_null / unit)
+    return Hierarchy(tuple(levels), operator, _regular_inverse(operator))
 
 
-@functools.partial(jax.jit, static_argnames=("regions", "maximum"))
-def _seeds(prepared: Prepared, at: jax.Array, labels: jax.Array, tol: jax.Array, regions: int, maximum: int) -> Answer:
-    root, dtype = prepared.root, prepared.root.dtype
-    columns = regions - 1 if prepared.count == 1 and regions > 1 else regions
-    wanted = (labels[None] == jnp.arange(regions, dtype=labels.dtype)[:, None]).astype(dtype)  # [L, M]
-    reached = jnp.zeros(prepared.count, bool).at[prepared.pieces[at]].set(True)
-    free = ((root > 0) & reached[prepared.pieces]).at[at].set(False)
-    held = jnp.zeros((columns, root.size), dtype).at[:, at].set(root[at][None] * wanted[:columns])
-    y, steps, residual = _solve(prepared, free, held, at, tol, maximum)
-    x = (y + held) * reciprocal(root)[None]
-    if columns < regions:
-        x = jnp.concatenate([x, jnp.where(root > 0, 1 - x.sum(0), 0)[None]])
-    return Answer(x, steps, residual)
+def _regular_inverse(operator: Stencil) -> jax.Array:
+    """The inverse, with a little added to the diagonal: quicker than a pseudo-inverse."""
+    more = jnp.where(operator.diagonal > 0, ROUNDING * jnp.finfo(operator.diagonal.dtype).eps, 1)
+    inverse = jnp.linalg.inv(apply(operator, jnp.eye(operator.size, dtype=more.dtype)) + jnp.diag(more))
+    return (inverse + inverse.T) / 2
 
 
-def _solve(
-    prepared: Prepared, free: jax.Array, held: jax.Array, at: jax.Array, tol: jax.Array, maximum: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Conjugate gradients for F A F y = -F A `held`, `[k, n]`, from the best start within P Z."""
-    operator = prepared.hierarchy.levels[0].operator
-    fine, keep = _masked(prepared.hierarchy.levels[0], free), free.astype(held.dtype)[None]
-    hierarchy = Hierarchy(
-        (fine, *prepared.hierarchy.levels[1:]), prepared.hierarchy.coarsest, prepared.hierarchy.inverse
+def small_inverse(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Array:
+    """The inverse of (F W)^T A F W, W = P Z; directions that the seeds leave without energy are left out.
+
+    Args:
+        ready: the graph.
+        free: `[n]` bool, F.
+        at: `[M]` flat indices of the seeds, n or more where there is none.
+
+    Returns:
+        `[K, K]`.
+    """
+    matrix = _energies_around(ready, free, at) if len(at) <= SIZES[-1] else _energies_whole(ready, free)
+    diagonal = jnp.diagonal(matrix)
+    small = jnp.finfo(matrix.dtype).eps
+    scale = jnp.where(
+        diagonal > small * jnp.diagonal(ready.energies), reciprocal(jnp.sqrt(jnp.maximum(diagonal, 0))), 0
     )
-    inverse, border = _small(prepared, free, at)
-
-    def lifted(c: jax.Array, finish: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array]:
-        c = jnp.matmul(jnp.matmul(c, inverse, precision=EXACT), prepared.coarse.T, precision=EXACT)
-        return multigrid.prolong_and_apply(prepared.hierarchy.levels[0], c, finish)
-
-    def precondition(r: jax.Array, once: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """About (F A F)^-1 r, and F A of it."""
-        z, left = multigrid.cycle(hierarchy, r, degree=DEGREE)
-        lowered = multigrid.restrict_in_memory(prepared.hierarchy.levels[0], left, once)
-        step, product = lifted(jnp.matmul(lowered, prepared.coarse, precision=EXACT), lambda e: keep * e)
-        return z + step, r - left + keep * product
-
-    right = -apply(operator, held) * keep
-    size = jnp.linalg.norm(right, axis=1)
-    size = jnp.where(size > 0, size, 1)
-
-    def relative(r: jax.Array) -> jax.Array:
-        return (jnp.linalg.norm(r, axis=1) / size).max()
-
-    def step(state: tuple) -> tuple:
-        y, r, p, image, energy, count = state
-        z, product = precondition(r, jnp.minimum(count + 1, 1))
-        new = (r * z).sum(1)
-        turn = _divided(new, energy)[:, None]
-        p, image = z + turn * p, product + turn * image
-        length = _divided(new, (p * image).sum(1))[:, None]
-        return y + length * p, r - length * image, p, image, new, count + 1
-
-    # The start and the seeds together: F A of both is what the right-hand side misses.
-    y, product = lifted(-jnp.matmul(held[:, at], border, precision=EXACT), lambda e: keep * e + held)
-    none = jnp.zeros_like(y)
-    state = (y - held, -keep * product, none, none, jnp.zeros(len(y), y.dtype), jnp.zeros((), jnp.int32))
-    y, r, *_, count = lax.while_loop(lambda s: (relative(s[1]) > tol) & (s[5] < maximum), step, state)
-    return y, count, relative(r)
+    unit = matrix * scale[:, None] * scale[None]
+    one = jnp.where(scale > 0, 0, 1) + ROUNDING * small
+    inverse = jnp.linalg.inv(unit + jnp.diag(one.astype(unit.dtype))) * scale[:, None] * scale[None]
+    return (inverse + inverse.T) / 2
 
 
-def _divided(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+def _energies_whole(ready: Prepared, free: jax.Array) -> jax.Array:
+    """(F W)^T A F W by products with all of W: for many seeds."""
+    level = ready.hierarchy.levels[0]
+    keep = free.astype(ready.root.dtype)[None]
+    block = stencil.one_by_one(lambda z: keep * multigrid.prolong(level, z), ready.coarse.T)
+    image = stencil.one_by_one(lambda w: apply(level.operator, w), block)
+    matrix = jnp.matmul(image, block.T, precision=EXACT)
+    return (matrix + matrix.T) / 2
 
 
-def _masked(level: Level, free: jax.Array) -> Level:
-    """The level with seeds cut off; the coarse levels keep those of the whole graph."""
-    operator = stencil.restricted(level.operator, free)
-    return replace(level, operator=operator, near_null=jnp.where(free, level.near_null, 0))
-
-
-def _small(prepared: Prepared, free: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The inverse of (F P Z)^T A F P Z, `[K, K]`, and rows of F A P Z between seeds and free voxels, `[M, K]`.
-
-    The energies of P Z are known; only what the seeds take away is computed, from the rows of P Z round them.
-    """
-    level = prepared.hierarchy.levels[0]
+def _energies_around(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Array:
+    """The same: the energies of W are known; what the seeds take away follows from the rows of W round them."""
+    level = ready.hierarchy.levels[0]
     damping = multigrid.damping(level)
+    operator, n = level.operator, ready.root.size
 
     def spread(places: jax.Array) -> jax.Array:
-        return (level.near_null[places] * level.scale[prepared.cube[places]])[..., None] * prepared.coarse[
-            prepared.cube[places]
-        ]
+        cube = ready.cube[places]
+        return (level.near_null[places] * level.scale[cube])[..., None] * ready.coarse[cube]
 
     def rows(places: jax.Array) -> jax.Array:
-        return spread(places) - damping * _product_at(level.operator, spread, places)
+        around, entries = _around(operator, places)
+        return spread(places) - damping * (entries[..., None] * spread(around)).sum(-2)
 
-    around, entries = _around(level.operator, at)
+    seen = (at < n).astype(ready.root.dtype)[:, None]
+    around, entries = _around(operator, jnp.minimum(at, n - 1))
     near = rows(around)  # [M, 1 + B, K]
-    own = near[:, 0]
-    border = (jnp.where(free[around], entries, 0)[..., None] * near).sum(1)
-    between = (jnp.where(free[around], 0, entries)[..., None] * near).sum(1)
+    own = near[:, 0] * seen
+    border = (jnp.where(free[around], entries, 0)[..., None] * near).sum(1) * seen
+    between = (jnp.where(free[around], 0, entries)[..., None] * near).sum(1) * seen
     crossed = jnp.matmul(own.T, border, precision=EXACT)
-    matrix = prepared.energies - crossed - crossed.T - jnp.matmul(own.T, between, precision=EXACT)
-    size = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), jnp.finfo(matrix.dtype).tiny))
-    unit = matrix / (size[:, None] * size[None]) + ROUNDING * jnp.eye(len(size), dtype=matrix.dtype)
-    inverse = jnp.linalg.inv(unit) / (size[:, None] * size[None])
-    return (inverse + inverse.T) / 2, border
+    matrix = ready.energies - crossed - crossed.T - jnp.matmul(own.T, between, precision=EXACT)
+    return multigrid.in_memory(level, lambda matrix: (matrix + matrix.T) / 2, matrix)
 
 
 def _around(operator: Stencil, places: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -246,17 +278,3 @@ def _around(operator: Stencil, places: jax.Array) -> tuple[jax.Array, jax.Array]
     around = jnp.stack([jnp.clip(places + jump, 0, operator.size - 1) for jump in jumps], -1)
     entries = jnp.concatenate([operator.diagonal[None], operator.bands])
     return around, jnp.moveaxis(entries[:, places], 0, -1)
-
-
-def _product_at(operator: Stencil, rows: Callable[[jax.Array], jax.Array], places: jax.Array) -> jax.Array:
-    """A times the block whose rows `rows` gives, at some voxels only, `[..., K]`."""
-    around, entries = _around(operator, places)
-    return (entries[..., None] * rows(around)).sum(-2)
-
-
-def _cubes(level: Level) -> jax.Array:
-    """Number of the aggregate of each voxel, `[n]`."""
-    shape, coarse = level.operator.shape, level.coarse
-    edges = [np.arange(size) // multigrid.FACTOR for size in shape]
-    grid = np.meshgrid(*edges, indexing="ij")
-    return jnp.asarray(np.ravel_multi_index(tuple(g.ravel() for g in grid), coarse), jnp.int32)

@@ -1,20 +1,21 @@
 """What one user paints and what is known of it: seeds, undo, the graph, its basis, the answer; safe for threads.
 
-An interaction is answered at once from the basis at hand. A thread of its own then makes the answer better: it filters
-the basis after a change of the graph, and conjugate gradients go on to a residual, from which the error is certified.
+An interaction is answered at once from the prepared graph, to a loose residual. A thread of its own then makes the
+answer better: it filters the basis after a change of the graph and prepares that graph anew, and goes on to a small
+residual. Seeds that are added keep the certificate that an answer to fewer of them found.
 """
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import deflate, online, paint, topology, update
+from rwalk import deflate, paint, prepared, topology, update
 from rwalk.checks import InputError
 from rwalk.data import Case
 from rwalk.eigen import Basis
@@ -22,6 +23,7 @@ from rwalk.graph import Lattice
 from rwalk.options import Problem, Serving, Weights
 
 LARGEST_STROKE = 20_000  # points of one request
+MOST = 200  # steps of conjugate gradients
 
 
 class Shown(NamedTuple):
@@ -30,12 +32,10 @@ class Shown(NamedTuple):
     Attributes:
         labels: `[*shape]`, -1 where there is none.
         x: `[L, *shape]`.
-        entropy: `[*shape]`.
     """
 
     labels: np.ndarray
     x: np.ndarray
-    entropy: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,18 @@ class Session:
         self.told = told
         case = told.case
         self.shape, self.n = case.mask.shape, case.mask.size
-        self.first = paint.extend(told.lattice)
-        self.known = paint.widen(told.basis, self.first)
-        image = jnp.asarray(case.image, told.lattice.weights.dtype).reshape(case.image.shape[0], -1)
-        self.image = jnp.pad(image, [(0, 0), (0, self.known.mass.size - self.n)])
-        self.seeds = np.full(self.known.mass.size, -1, np.int32)
+        self.basis, self.lattice = told.basis, told.lattice
+        self.first = self.ready = prepared.prepare(
+            told.lattice, told.basis, gamma=told.problem.gamma or 0.0, normalised=told.normalised
+        )
+        self.image = jnp.asarray(case.image, told.lattice.weights.dtype).reshape(case.image.shape[0], -1)
+        self.active = case.mask.ravel()
+        self.seeds = np.full(self.n, -1, np.int32)
         if told.seeds is not None:
-            self.seeds[: self.n] = np.where(case.mask, told.seeds, -1).ravel()
+            self.seeds[:] = np.where(case.mask, told.seeds, -1).ravel()
         self.past: list[tuple[np.ndarray, np.ndarray]] = []
-        self.canvas = paint.canvas(self.first, self.known, self.n)
         self.x: jax.Array | None = None
+        self.reach: jax.Array | None = None  # certifies as long as no seed is erased and the graph stays
         self.shown: Shown | None = None
         self.figures: dict[str, Any] = {}
         self.factor = 1.0
@@ -82,15 +84,15 @@ class Session:
 
     def start(self) -> None:
         """Compile what the first interactions need, and let the thread that improves answers begin."""
-        trial = np.full(self.seeds.size, -1, np.int32)
-        for count in (2, *(size // 2 + 1 for size in paint.SIZES[1:])):
-            inside = np.flatnonzero(self.told.case.mask.ravel())
+        inside = np.flatnonzero(self.active)
+        for count in (2, *(size + 1 for size in prepared.SIZES[:-1])):
+            trial = np.full(self.n, -1, np.int32)
             trial[inside[np.linspace(0, len(inside) - 1, min(count, len(inside))).astype(int)]] = 0
             trial[inside[-1]] = 1
-            found = self._ask(self.canvas, trial)
-        self._updated("ritz", 1.01)
+            found = self._solve(self._posed(trial), None, None, self.told.serving.first, certify=self.first.damped)
+        prepared.follow(self.first, self._changed(1.01))
         with self.lock:
-            self._publish(found.x, 1.0, "from the basis")
+            self._publish(found, "trial")
             self._answer()
         self.worker.start()
 
@@ -120,6 +122,8 @@ class Session:
             touched = paint.discs(centres, axis, radius, self.told.case.mask)
             before = self.seeds[touched]
             self.past.append((touched, before.copy()))
+            if label == 0:
+                self.reach = None
             self.seeds[touched] = label - 1
             return self._timed(self._answer)
 
@@ -128,7 +132,7 @@ class Session:
         with self.lock:
             if self.past:
                 touched, before = self.past.pop()
-                self.seeds[touched] = before
+                self.seeds[touched], self.reach = before, None
             return self._timed(self._answer)
 
     def clear(self) -> dict[str, Any]:
@@ -136,11 +140,11 @@ class Session:
         with self.lock:
             touched = np.flatnonzero(self.seeds >= 0)
             self.past.append((touched, self.seeds[touched].copy()))
-            self.seeds[touched] = -1
+            self.seeds[touched], self.reach = -1, None
             return self._timed(self._answer)
 
     def change(self, factor: float, region: paint.Region | None) -> dict[str, Any]:
-        """Another beta, as a factor of the first, and another region of interest: the basis is updated.
+        """Another beta, as a factor of the first, and another region of interest: the span of the basis stays.
 
         Raises:
             InputError: the factor or the region is out of range, or the region holds no voxel of the mask.
@@ -155,64 +159,64 @@ class Session:
         def apply() -> None:
             self.factor, self.region = factor, region
             self.graph += 1
-            self.canvas = self._updated("ritz", factor)
+            self._adopt(self._changed(factor), self.told.basis)
             self._answer()
 
         with self.lock:
             return self._timed(apply)
 
-    def _updated(self, mode: Literal["ritz", "filtered"], factor: float) -> paint.Canvas:
-        """Graph and basis for a beta and the present region, the basis made from the one that was computed."""
+    def _changed(self, factor: float) -> Lattice:
+        """The graph for a beta and the present region."""
         told = self.told
-        lattice = self.first
-        if factor == 1 and self.region is None:
-            return paint.canvas(lattice, self.known, self.n)
-        if factor != 1:
-            weights = replace(told.weights, beta=told.weights.beta * factor)
-            image = self.image[:, : self.n].reshape(-1, *self.shape)
-            lattice = paint.extend(weights.graph(image, told.lattice.active, told.case.spacing))
-        if self.region is not None:
-            more = lattice.shape[0] - self.shape[0]
-            box = np.pad(paint.box(self.shape, self.region), [(0, more), *[(0, 0)] * (len(self.shape) - 1)])
-            lattice = topology.keep(lattice, box)
-        if mode == "filtered" and self.region is not None:
-            basis = topology.restrict(self.known, lattice, normalised=told.normalised)
+        if factor == 1:
+            lattice = told.lattice
         else:
-            basis = update.reweight(self.known, self.first, lattice, mode=mode, normalised=told.normalised)
-        return paint.canvas(lattice, basis, self.n)
+            weights = replace(told.weights, beta=told.weights.beta * factor)
+            lattice = weights.graph(self.image.reshape(-1, *self.shape), told.lattice.active, told.case.spacing)
+        return lattice if self.region is None else topology.keep(lattice, paint.box(self.shape, self.region))
 
-    def _ask(self, canvas: paint.Canvas, seeds: np.ndarray) -> paint.Answer:
-        problem = self.told.problem
-        return paint.ask(
-            canvas, self.image, seeds, self.told.serving.labels, kind=problem.kind, gamma=problem.gamma or 0.0,
-            polish=problem.polish, normalised=self.told.normalised,
+    def _adopt(self, lattice: Lattice, basis: Basis, ready: prepared.Prepared | None = None) -> None:
+        """Go on with another graph; needs the lock."""
+        whole = self.factor == 1 and self.region is None
+        if ready is None:
+            ready = self.first if whole else prepared.follow(self.first, lattice)
+        self.lattice, self.basis, self.ready, self.reach = lattice, basis, ready, None
+        self.active = np.asarray(lattice.active).ravel()
+
+    def _posed(self, seeds: np.ndarray) -> paint.Posed:
+        """The question that seeds `[n]` ask on the present graph; needs the lock."""
+        return paint.pose(self.ready, self.image, self.active, seeds, self.told.problem.kind, self.told.serving.labels)
+
+    def _solve(
+        self, posed: paint.Posed, x: jax.Array | None, reach: jax.Array | None, tol: float, *, certify: bool = True
+    ) -> deflate.Answer:
+        regions = self.told.serving.labels
+        start = jnp.zeros((regions, self.n), self.image.dtype) if x is None else x
+        return deflate.answer(
+            posed.ready, regions, positions=posed.positions, labels=posed.labels, priors=posed.priors, closed=True,
+            start=start, reach=reach, tol=tol, maximum=MOST, certify=certify,
         )  # fmt: skip
 
     def _answer(self) -> None:
-        """From the basis, on the seeds that lie in the region; needs the lock."""
-        inside = np.asarray(self.canvas.lattice.active).ravel()
-        seeds = np.where(inside, self.seeds, -1).astype(np.int32)
-        labels = np.unique(seeds[seeds >= 0])
+        """To the loose residual, on the seeds that lie in the region; needs the lock."""
         self.question += 1
-        if len(labels) < 2:
+        if len(np.unique(self.seeds[(self.seeds >= 0) & self.active])) < 2:
             self.version += 1
             self.x, self.shown, self.figures, self.stage = None, None, {}, "ready"
             return  # nothing to improve
-        found = self._ask(self.canvas, seeds)
-        self._publish(found.x, float(found.pointwise), "from the basis")
+        known = self.ready.damped or self.reach is not None
+        found = self._solve(self._posed(self.seeds), self.x, self.reach, self.told.serving.first, certify=known)
+        self._publish(found, "at once")
         with self.changed:
             self.changed.notify_all()
 
-    def _publish(self, x: jax.Array, error: float, stage: str) -> None:
-        active = np.asarray(self.canvas.lattice.active)[: self.shape[0]]
-        whole = online.to_simplex(x)
-        entropy = np.asarray(online.entropy(whole))[: self.n].reshape(self.shape)
-        probabilities = np.asarray(whole)[:, : self.n].reshape(-1, *self.shape)
-        labels = np.where(active & (probabilities.sum(0) > 0), probabilities.argmax(0), -1)
-        could = float(np.asarray(online.could_flip(x, error))[: self.n][active.ravel()].mean())
-        self.x, self.shown, self.stage = x, Shown(labels, probabilities, entropy), stage
+    def _publish(self, found: deflate.Answer, stage: str) -> None:
+        x, labels, error, flips = paint.shown(found.x, found.pointwise, self.ready.active)
+        self.x, self.stage = found.x, stage
+        self.shown = Shown(np.asarray(labels).reshape(self.shape), np.asarray(x).reshape(-1, *self.shape))
         self.version += 1
-        self.figures = {"error": error if np.isfinite(error) else None, "flips": could if np.isfinite(error) else None}
+        known = bool(np.isfinite(np.asarray(found.bound)).all())
+        self.figures = {"error": float(error) if known else None, "flips": float(flips) if known else None}
 
     def _timed(self, action: Callable[[], None]) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -247,47 +251,38 @@ class Session:
             time.sleep(self.told.serving.settle)
             with self.lock:
                 question, graph, x = self.question, self.graph, self.x
-                canvas, seeds = self.canvas, self.seeds.copy()
+                posed = self._posed(self.seeds) if x is not None else None
             if graph != filtered:
                 filtered = self._filter(graph, filtered)
                 continue
-            if x is not None:
-                better, error = self._solve(canvas, seeds, x)
+            if posed is not None:
+                better = jax.block_until_ready(self._solve(posed, x, None, self.told.serving.residual))
                 with self.lock:
                     if question == self.question:
-                        self._publish(better, error, "improved")
+                        self.reach = None if self.ready.damped else better.reach
+                        self._publish(better, "improved")
             improved = question
 
     def _has_news_since(self, question: int) -> Callable[[], bool]:
         return lambda: self.over or self.question != question
 
     def _filter(self, graph: int, filtered: int) -> int:
-        """A better basis of the changed graph, unless it has changed again; the graph whose basis is filtered."""
-        canvas = self._updated("filtered", self.factor)
+        """Prepare the changed graph with a basis of its own, unless it changes again; the graph that is prepared."""
+        told = self.told
+        with self.lock:
+            lattice, whole = self.lattice, self.factor == 1 and self.region is None
+            cut = self.region is not None
+        if whole:
+            return graph
+        if cut:
+            basis = topology.restrict(told.basis, lattice, normalised=told.normalised)
+        else:
+            basis = update.reweight(told.basis, told.lattice, lattice, mode="filtered", normalised=told.normalised)
+        gamma = told.problem.gamma or 0.0
+        ready = jax.block_until_ready(prepared.prepare(lattice, basis, gamma=gamma, normalised=told.normalised))
         with self.lock:
             if graph != self.graph:
                 return filtered
-            self.canvas = canvas
+            self._adopt(lattice, basis, ready)
             self._answer()
             return graph
-
-    def _solve(self, canvas: paint.Canvas, seeds: np.ndarray, x: jax.Array) -> tuple[jax.Array, float]:
-        """The answer to the residual of the session, and what no probability is further off than."""
-        told, problem, regions = self.told, self.told.problem, self.told.serving.labels
-        active = canvas.lattice.active.ravel()
-        flat = jnp.where(active, jnp.asarray(seeds), -1)
-        held = jnp.full_like(flat, -1) if problem.kind == "priors" else flat
-        given: dict[str, Any] = {"seeds": None if problem.kind == "priors" else flat.reshape(canvas.lattice.shape)}
-        p = None
-        if problem.kind != "seeds":
-            p = paint.densities(self.image, active, flat, regions)
-            given |= {"priors": p.reshape(-1, *canvas.lattice.shape), "gamma": problem.gamma}
-        found = deflate.random_walker(
-            canvas.basis, canvas.lattice, regions=regions, normalised=told.normalised, start=x,
-            tol=told.serving.residual, certify=p is None, **given,
-        )  # fmt: skip
-        better = paint.keep(found.x, held, active)
-        if p is None:
-            return better, float(found.pointwise.max())
-        bound = paint.furthest(canvas, better, p, held, problem.gamma, normalised=told.normalised)
-        return better, float(bound)

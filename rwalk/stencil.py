@@ -72,11 +72,15 @@ def apply(operator: Stencil, x: jax.Array) -> jax.Array:
     Returns:
         Like x.
     """
+    grid = (*x.shape[:-1], *operator.shape)
     lead = (None,) * (x.ndim - 1)
-    result = operator.diagonal[lead] * x
-    for band, values in zip(operator.bands, neighbours(x, operator.shape, operator.offsets), strict=True):
-        result = result + band[lead] * values
-    return result
+    x = x.reshape(grid)
+    result = operator.diagonal.reshape(operator.shape)[lead] * x
+    for band, offset in zip(operator.bands, operator.offsets, strict=True):
+        # Pads of whole axes: XLA vectorises them, which it does not where one axis stands for all.
+        widths = [(0, 0, 0)] * len(lead) + [(-step, step, 0) for step in offset]
+        result = result + band.reshape(operator.shape)[lead] * lax.pad(x, jnp.zeros((), x.dtype), widths)
+    return result.reshape(*grid[: len(lead)], -1)
 
 
 def apply_columns(operator: Stencil, x: jax.Array) -> jax.Array:

@@ -186,7 +186,8 @@ def overlay(session: Session, given: dict[str, Any]) -> bytes:
         if kind == "labels":
             colours = np.concatenate([drawing.colour(labels), strength[..., None]], -1)
         elif kind in ("probability", "entropy"):
-            x = shown.entropy[cut] if kind == "entropy" else shown.x[_label(session, given)][cut]
+            parts = shown.x[(slice(None), *cut)]
+            x = _entropy(parts) if kind == "entropy" else parts[_label(session, given)]
             colours = np.concatenate([drawing.heat(x), np.where(labels >= 0, 190, 0)[..., None]], -1)
         elif kind != "none":
             raise InputError(f"kind={kind}: allowed are labels, probability, entropy and none")
@@ -196,6 +197,10 @@ def overlay(session: Session, given: dict[str, Any]) -> bytes:
         inside = paint.box(session.shape, region)[cut]
         colours[~inside & ~painted] = (0, 0, 0, 130)
     return _png(colours)
+
+
+def _entropy(x: np.ndarray) -> np.ndarray:
+    return np.asarray(online.entropy(jnp.asarray(x)), np.float32)
 
 
 def _label(session: Session, given: dict[str, Any]) -> int:
@@ -240,7 +245,7 @@ def save(session: Session, folder: Path) -> list[str]:
     found: dict[str, np.ndarray] = {
         "labels": (shown.labels + 1).astype(np.uint8),
         "probabilities": shown.x.astype(np.float32),
-        "entropy": shown.entropy.astype(np.float32),
+        "entropy": _entropy(shown.x),
         "margin": margin,
         "seeds": (seeds + 1).astype(np.uint8),
     }

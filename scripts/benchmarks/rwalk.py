@@ -25,6 +25,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
     volume = functools.partial(_shape, settings, 3)
     return [
         interaction("online_256", plane(256), 80, 30, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
+        interaction("stroke_256", plane(256), 80, None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf"), newest=2),
         interaction("online_128_cubed", volume(128), 40, 50, every=48, classes=4, modes=("cg_j", "cg_mg")),
         exact("exact_256", plane(256), None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
         exact("exact_128_cubed", volume(128), 3, every=48, classes=4, modes=("cg_j", "cg_mg")),
@@ -79,21 +80,35 @@ def disagreement(found: Any, right: Any) -> float:
 
 
 def interaction(
-    name: str, shape: tuple[int, ...], k: int, bar: float, *, every: float, classes: int, modes: tuple[str, ...]
+    name: str,
+    shape: tuple[int, ...],
+    k: int,
+    bar: float | None,
+    *,
+    every: float,
+    classes: int,
+    modes: tuple[str, ...],
+    newest: int = 0,
 ) -> Benchmark:
-    """An answer to seeds from a basis that is there already; the error is the share of labels that differ."""
+    """An answer to seeds from a basis that is there already; the error is the share of labels that differ.
+
+    With `newest` it starts from the answer that was known before so many seeds were added; peers know of no start.
+    """
 
     def ours(arrays: Inputs) -> Run:
-        from rwalk import eigen, prepared
+        from rwalk import deflate, eigen, prepared
 
         labels, lattice = arrays["seeds"].ravel(), _walker_lattice(arrays)
         at = np.flatnonzero(labels >= 0)
         ready = prepared.prepare(lattice, eigen.smallest_eigenpairs(lattice, int(arrays["k"])))
         regions = int(labels.max()) + 1
-        return lambda: prepared.seeds(ready, at, labels[at], regions).x
+        before = at[newest:]
+        start = deflate.answer(ready, regions, positions=before, labels=labels[before]).x if newest else None
+        return lambda: deflate.answer(ready, regions, positions=at, labels=labels[at], start=start).x
 
+    told = f"{newest} more seeds, the answer before at hand" if newest else "a change of seeds, basis at hand"
     return Benchmark(
-        name, f"{_edges(shape)}, K={k}, {classes} labels: probabilities after a change of seeds, basis at hand",
+        name, f"{_edges(shape)}, K={k}, {classes} labels: probabilities after {told}",
         functools.partial(seeded, shape, every, classes, k), ours, exact_probabilities,
         tolerance=0.01,
         peers=_modes(modes, bar),

@@ -13,7 +13,7 @@ QUESTION = """
 import sys, tempfile, pathlib, jax, jax.numpy as jnp, numpy as np
 from quartet import devices
 from quartet.settings import Devices
-from rwalk import bounds, cache, deflate, eigen, graph, online, solve, update
+from rwalk import bounds, cache, deflate, eigen, graph, online, prepared, solve, update
 
 def ask(place):
     image = np.random.default_rng(0).normal(0, 0.2, (16, 15)).astype(np.float32)
@@ -25,7 +25,7 @@ def ask(place):
     p = np.stack([np.clip(image, 0, 1), 1 - np.clip(image, 0, 1)])
 
     @jax.jit
-    def answers(weights, active, others, vectors, mass, p):
+    def answers(weights, active, others, vectors, mass, p, ready):
         lattice = graph.Lattice(weights, active, one.offsets)
         held = basis._replace(vectors=vectors, mass=mass)
         first = update.first_order(held, lattice, graph.Lattice(others, active, one.offsets), graph.mass(other))
@@ -34,12 +34,16 @@ def ask(place):
         at = jnp.asarray([0, 128]), jnp.asarray([0, 1])
         both = online.both(held, laplacian, p.reshape(2, -1), 0.1, *at)
         exact = solve.random_walker(lattice, regions=2, seeds=jnp.asarray(seeds), tol=1e-6)
-        deflated = deflate.random_walker(held, lattice, regions=2, seeds=jnp.asarray(seeds), tol=1e-5)
+        deflated = deflate.answer(
+            ready, 2, positions=[0, 128], labels=[0, 1], tol=1e-5, certify=True
+        )
         far = jnp.stack([answer.bound.max(), answer.pointwise.max(), deflated.bound.max()])
         return answer.x, both, exact.x.reshape(2, -1), deflated.x, first.values, far
 
     held = place(one.weights, 1), place(one.active), place(other.weights, 1), place(basis.vectors), place(basis.mass)
-    found = answers(*held, place(p, 1))
+    spread = graph.Lattice(held[0], held[1], one.offsets)
+    ready = prepared.prepare(spread, basis._replace(vectors=held[3], mass=held[4]))
+    found = answers(*held, place(p, 1), ready)
     return held, basis, found
 """
 
