@@ -17,6 +17,7 @@ class Resampled:
     shape: str
     noise: float = Field(ge=0)
     small: int | None
+    seconds: float = Field(gt=0)
 
     @field_validator("shape")
     @classmethod
@@ -37,6 +38,7 @@ class Rival:
     """Who computes the eigenpairs where it is not `eigen`."""
 
     name: Literal["lobpcg_pyamg"] | None
+    maximum: int = Field(gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
