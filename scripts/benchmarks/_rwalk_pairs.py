@@ -5,8 +5,8 @@ vectors: no sum of Ritz values is below the exact one. A row of its own tells wh
 512 x 512 and of volumes with K=80 take minutes, most of them the peer's: run them by name.
 
 PyAMG smooths one vector after the other: in 64 x 64 x 64 a step of scipy's LOBPCG takes 3 s with K=20, 11 s with K=80.
-It gets as many guards as ours and `STEPS` steps, two minutes; its error stands beside ours, and where that is the larger
-one the ratio is the least that it would be.
+It gets as many guards as ours and `STEPS` steps, two minutes; its error is shown, and where that is larger, the
+ratio is the least that it would be.
 """
 
 import functools
