@@ -59,7 +59,7 @@ def coarse_of(basis: Basis, operator: Stencil, root: jax.Array) -> Coarse:
     Returns:
         The space.
     """
-    block = (basis.vectors * root[:, None]).T
+    block = (basis.vectors.astype(root.dtype) * root[:, None]).T
     matrix = jnp.matmul(apply(operator, block), block.T, precision=EXACT)
     size = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), jnp.finfo(matrix.dtype).tiny))
     values, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2 / (size[:, None] * size[None]))

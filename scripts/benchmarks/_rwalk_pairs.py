@@ -19,7 +19,7 @@ from harness.runner import Settings
 LOCAL = "rwalk_local"
 NOISE, BETA = 0.02, 100.0
 SUM = 1e-3  # relative error of the sum of the values that counts as found
-STEPS = {20: 40, 80: 12}  # of the peer in volumes, by K
+STEPS = {20: 36, 80: 10}  # of the peer in volumes, by K
 SHIFT_INVERT, PYAMG = "scipy shift-invert", "scipy lobpcg + PyAMG"
 
 
