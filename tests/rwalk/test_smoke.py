@@ -65,6 +65,7 @@ def public(tmp_path_factory):
 
 SLOW = {
     ("image", "pair"),
+    ("image", "labels46"),
     ("basis", "keep"),
     ("eigen", "dense"),
     ("weights", "grady"),
