@@ -119,7 +119,7 @@ class Update(Segmentation):
     def _again(self, state: State, lattice: graph.Lattice) -> precompute.Interval:
         """The basis of the changed graph computed anew; its seconds are those of a compiled program."""
         name = cache.digest(lattice.weights, lattice.active)
-        bases = replace(self.basis, path=None, steps=self.eigen.maximum)
+        bases = replace(self.basis, path=None, steps=self.eigen.maximum, storage=None)
         blank = precompute.blank(lattice.active.size, self.eigen.k, lattice.weights.dtype)
         if precompute.opened(self.eigen, bases, name, None) is None:
             jax.block_until_ready(self.eigen.basis(lattice, state.key, steps=1))

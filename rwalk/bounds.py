@@ -6,15 +6,14 @@ Legend: K pairs in the basis, L labels, n voxels; p and x are `[L, n]`, R the ma
 import jax
 import jax.numpy as jnp
 
+from rwalk import storage
 from rwalk.eigen import Basis
 from rwalk.stencil import Stencil, apply, reciprocal
-
-EXACT = jax.lax.Precision.HIGHEST
 
 
 def weigh(basis: Basis, p: jax.Array) -> jax.Array:
     """Coefficients c = Q^T R p, `[L, n]` to `[L, K]`."""
-    return jnp.matmul(p * basis.mass[None], basis.vectors, precision=EXACT)
+    return storage.project(p * basis.mass[None], basis.vectors)
 
 
 def norms(basis: Basis, x: jax.Array) -> jax.Array:
@@ -89,7 +88,7 @@ def error_bound(
     """
     residual = basis.mass[None] * (gamma * (p - x)) - apply(laplacian, x)
     strength = residual * reciprocal(basis.mass)[None]
-    c = jnp.matmul(residual, basis.vectors, precision=EXACT)
+    c = storage.project(residual, basis.vectors)
     known = (c / (basis.values + gamma)[None]) ** 2
     rest = jnp.maximum((residual * strength).sum(1) - (c**2).sum(1), 0) / (basis.values[-1] + gamma) ** 2
     return jnp.sqrt(known.sum(1) + rest), jnp.abs(strength).max(1) / gamma

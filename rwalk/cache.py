@@ -120,6 +120,7 @@ def load(path: Path, graph: str, *, place: Callable[..., Any] | None = None) -> 
     Raises:
         InputError: there is none, it is damaged, or it belongs to another image, mask or weights.
     """
+    path = Path(path).absolute()  # orbax takes no other
     meta = read_meta(path)
     if meta["graph"] != graph:
         raise InputError(
@@ -132,7 +133,7 @@ def load(path: Path, graph: str, *, place: Callable[..., Any] | None = None) -> 
     alone = jax.sharding.SingleDeviceSharding(jax.devices()[0]) if jax.process_count() == 1 else None
     like = {}
     for name, leaf in meta["leaves"].items():
-        shape, dtype = tuple(leaf["shape"]), np.dtype(leaf["dtype"])
+        shape, dtype = tuple(leaf["shape"]), jnp.dtype(leaf["dtype"])
         sharding = _spread_like(place, shape) if name in ("vectors", "mass") else None
         like[name] = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding or alone)
     try:
@@ -144,7 +145,7 @@ def load(path: Path, graph: str, *, place: Callable[..., Any] | None = None) -> 
         raise InputError(f"{path}: damaged ({type(fault).__name__}); delete it and compute it again") from fault
     if wrong:
         raise InputError(f"{path}: damaged ({', '.join(wrong)} changed on disk); delete it and compute it again")
-    return Kept(Basis(**leaves), float(meta["seconds"]), Path(path))
+    return Kept(Basis(**leaves), float(meta["seconds"]), path)
 
 
 def read_meta(path: Path) -> dict[str, Any]:

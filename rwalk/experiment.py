@@ -129,7 +129,8 @@ class Segmentation:
     def init(self, key: jax.Array) -> State:
         """State before the first interval."""
         n, dtype = self.given.case.mask.size, self.given.lattice.weights.dtype
-        basis = precompute.blank(n, self.eigen.k, dtype)
+        storage = None if self.updates else self.basis.storage  # what is changed is held in full
+        basis = precompute.blank(n, self.eigen.k, dtype, storage)
         return State(np.zeros((), np.int64), key, basis, jnp.zeros((self.given.regions, n), dtype), np.zeros(8))
 
     def run(self, state: State, *, place: Any) -> Iterator[tuple[State, dict[str, Any]]]:
@@ -176,7 +177,7 @@ class Segmentation:
                 **self._told(lattice),
                 ready=ready,
                 maximum=self.exact.maximum,
-                updated=self.updates,
+                updated=self.updates or basis.vectors.dtype != basis.mass.dtype,  # rounded pairs are not exact
             )
         )
         known = solve.one_hot(jnp.asarray(labels), self.given.regions, answer.x.dtype)
@@ -227,7 +228,7 @@ class Segmentation:
             entropy=np.asarray(online.entropy(found), np.float32).reshape(lattice.shape),
             margin=np.where(active, np.asarray(online.margin(found), np.float32), 0).reshape(lattice.shape),
         )
-        return self._scores(row, labels, right, active) | row
+        return self._scores(row, found, online.to_simplex(reference), active) | row
 
     def _told(self, lattice: graph.Lattice) -> dict[str, Any]:
         """The problem, as all solvers want it."""
@@ -250,23 +251,26 @@ class Segmentation:
             lattice, **self._told(lattice), start=start, tol=tol, maximum=self.exact.maximum, aggregates=aggregates
         )
 
-    def _scores(
-        self, row: dict[str, Any], labels: np.ndarray, right: np.ndarray, active: np.ndarray
-    ) -> dict[str, float]:
-        from evalmetrics import crisp
+    def _scores(self, row: dict[str, Any], found: jax.Array, exact: jax.Array, active: np.ndarray) -> dict[str, float]:
+        """Of labels and of probabilities, against the truth; those of the exact solution beside them."""
+        from evalmetrics import calibration, crisp, score
 
-        truth = self.given.case.truth
-        if truth is None or truth.max() >= self.given.regions:
+        truth, regions = self.given.case.truth, self.given.regions
+        if truth is None or truth.max() >= regions:
             return {"agreement": row["agreement"]}
-        active = active & (truth.ravel() >= 0)
-        both = (self.given.regions, self.given.regions)
-        known = jnp.asarray(truth.ravel()[active].astype(np.int32))
+        inside = np.flatnonzero(active & (truth.ravel() >= 0))
+        known = jnp.asarray(truth.ravel()[inside].astype(np.int32))
         scores = {}
-        for name, found in (("dice", labels), ("dice_exact", right)):
-            table = crisp.contingency(known, jnp.asarray(found[active].astype(np.int32)), both)
+        for name, x in (("", found[:, inside]), ("_exact", exact[:, inside])):
+            table = crisp.contingency(known, x.argmax(0).astype(jnp.int32), (regions, regions))
             dice = np.asarray(crisp.dice(table, pairs=True)).diagonal()
-            scores[name] = float(dice.mean())
-            scores |= {f"{name}/{label}": float(d) for label, d in zip(self.given.case.names, dice, strict=False)}
+            scores[f"dice{name}"] = float(dice.mean())
+            names = zip(self.given.case.names, dice, strict=False)
+            scores |= {f"dice{name}/{label}": float(d) for label, d in names}
+            sums = calibration.calibration_sums(known, x)
+            scores[f"overlap{name}"] = float(score(known, x, labels="ordered", regions=(regions, regions)).macro)
+            scores[f"brier{name}"] = float(calibration.brier_score(sums))
+            scores[f"calibration{name}"] = float(calibration.expected_calibration_error(sums))
         return scores
 
     def report(self, rows: list[dict[str, Any]], folder: Path) -> None:

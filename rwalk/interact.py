@@ -77,7 +77,7 @@ def ask(
         The reply.
     """
     at = _places(basis, seeds)
-    p: Any = None if priors is None else jnp.asarray(priors, basis.vectors.dtype).reshape(regions, -1)
+    p: Any = None if priors is None else jnp.asarray(priors, basis.mass.dtype).reshape(regions, -1)
     x, used, promised = _from_basis(basis, laplacian, problem, p, gamma, at, regions)
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rwalk import storage
 from rwalk.bounds import enough, error_bound, norms, weigh
 from rwalk.eigen import Basis
 from rwalk.stencil import Stencil, apply, reciprocal
@@ -38,7 +39,7 @@ class Answer(NamedTuple):
 
 def expand(basis: Basis, c: jax.Array) -> jax.Array:
     """Q c, `[L, K]` to `[L, n]`."""
-    return jnp.matmul(c, basis.vectors.T, precision=EXACT)
+    return storage.expand(c, basis.vectors)
 
 
 @functools.partial(jax.jit, static_argnames=("polish", "complement"))
@@ -139,9 +140,9 @@ def count_soft(basis: Basis) -> int:
 
 @functools.partial(jax.jit, static_argnames=("regions", "small"))
 def _seeds(basis: Basis, positions: jax.Array, labels: jax.Array, regions: int, small: int) -> jax.Array:
-    dtype = basis.vectors.dtype
+    dtype = basis.values.dtype
     mean = mean_outside(basis)
-    rows = basis.vectors[positions]  # [M, K]
+    rows = basis.vectors[positions].astype(dtype)  # [M, K]
     stiff = jnp.arange(basis.values.size) >= small
     weights = jnp.where(stiff, 1 / jnp.where(stiff, basis.values, 1), 0) - 1 / mean
     own = reciprocal(basis.mass)[positions] / mean
@@ -204,7 +205,7 @@ def both(
     x = priors(basis, laplacian, p, gamma, polish=polish).x
     wanted = (labels[None] == jnp.arange(p.shape[0], dtype=labels.dtype)[:, None]).astype(p.dtype)
     mean = mean_outside(basis) + gamma
-    rows = basis.vectors[positions]
+    rows = basis.vectors[positions].astype(p.dtype)
     weights = 1 / (basis.values + gamma) - 1 / mean
     own = reciprocal(basis.mass)[positions] / mean
     green = jnp.matmul(rows * weights[None], rows.T, precision=EXACT) + jnp.diag(own)

@@ -217,6 +217,7 @@ class Bases:
     write: bool
     path: str | None
     steps: int = Field(ge=8)  # the stopping rule needs six at least
+    storage: Literal["bfloat16"] | None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

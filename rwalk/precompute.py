@@ -29,10 +29,21 @@ def graph_of(case: Case, mask: np.ndarray, weights: Weights, dtype: Any) -> str:
     return cache.digest(case.image, mask, list(case.spacing), asdict(weights), str(np.dtype(dtype)))
 
 
-def blank(size: int, k: int, dtype: Any) -> Basis:
-    """A basis of zeros, to be filled: `size` voxels, k pairs."""
-    vectors, zero, count = jnp.zeros((size, k), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
-    return Basis(vectors[0], vectors, vectors[:, 0], zero, count, zero, vectors[0], count, jnp.zeros((), bool))
+def settings_of(eigen: Eigen, bases: Bases) -> dict[str, Any]:
+    """What a kept basis depends on beside its graph."""
+    return asdict(eigen) | ({} if bases.storage is None else {"storage": bases.storage})
+
+
+def widened(basis: Basis) -> Basis:
+    """The basis with vectors in the precision of the rest, for what changes it."""
+    return basis._replace(vectors=basis.vectors.astype(basis.mass.dtype))
+
+
+def blank(size: int, k: int, dtype: Any, storage: str | None = None) -> Basis:
+    """A basis of zeros, to be filled: `size` voxels, k pairs, vectors stored as `storage`, else as the rest."""
+    vectors, values, mass = jnp.zeros((size, k), storage or dtype), jnp.zeros(k, dtype), jnp.zeros(size, dtype)
+    zero, count = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    return Basis(values, vectors, mass, zero, count, zero, values, count, jnp.zeros((), bool))
 
 
 def opened(eigen: Eigen, bases: Bases, graph: str, place: Any) -> cache.Kept | None:
@@ -54,7 +65,7 @@ def opened(eigen: Eigen, bases: Bases, graph: str, place: Any) -> cache.Kept | N
         return kept._replace(basis=few)
     if bases.folder is None:
         return None
-    path = cache.path_of(Path(bases.folder), graph, asdict(eigen))
+    path = cache.path_of(Path(bases.folder), graph, settings_of(eigen, bases))
     return cache.load(path, graph, place=place) if path.exists() else None
 
 
@@ -96,15 +107,16 @@ def advance(
     if step and (before.found or bool(before.basis.converged)):
         return before
     begin = time.perf_counter()
-    start = before.basis.vectors if step else None
+    start = widened(before.basis).vectors if step else None
     basis = eigen.basis(lattice, jax.random.fold_in(key, step), start=start, steps=bases.steps)
     basis = _like(basis._replace(steps=basis.steps + before.basis.steps), before.basis)
     jax.block_until_ready(basis.vectors)
     seconds = before.seconds + time.perf_counter() - begin
     if bases.write and bases.folder is not None and bool(basis.converged):
-        settings = asdict(eigen)
+        settings = settings_of(eigen, bases)
+        kept = basis._replace(vectors=basis.vectors.astype(bases.storage or basis.vectors.dtype))
         cache.save(
-            cache.path_of(Path(bases.folder), graph, settings), basis, graph=graph, settings=settings, seconds=seconds
+            cache.path_of(Path(bases.folder), graph, settings), kept, graph=graph, settings=settings, seconds=seconds
         )
     return Interval(basis, seconds, False)
 
@@ -169,7 +181,7 @@ class Precompute:
     def init(self, key: jax.Array) -> State:
         """State before the first interval."""
         lattice, _ = self.given
-        basis = blank(lattice.active.size, self.eigen.k, lattice.weights.dtype)
+        basis = blank(lattice.active.size, self.eigen.k, lattice.weights.dtype, self.basis.storage)
         return State(np.zeros((), np.int64), key, basis, np.zeros(2))
 
     def run(self, state: State, *, place: Any) -> Iterator[tuple[State, dict[str, Any]]]:

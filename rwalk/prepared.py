@@ -127,7 +127,8 @@ def _prepare(
     level = hierarchy.levels[0]
     metric = multigrid.galerkin(level, stencil.identity(level.operator))
     unit = jnp.sqrt(reciprocal(metric.diagonal))[None]
-    right = stencil.one_by_one(functools.partial(multigrid.restrict, level), (vectors * root[:, None]).T)
+    scaled = vectors.astype(root.dtype) * root[:, None]
+    right = stencil.one_by_one(functools.partial(multigrid.restrict, level), scaled.T)
     found, *_ = solve.conjugate_gradients(
         congruent(metric, unit[0]), lambda r: r, unit * right, jnp.zeros_like(right), FITTED, MOST
     )

@@ -20,6 +20,9 @@ HELD = {
 MEANINGS = {
     "dice": "mean overlap with the reference labels",
     "dice_exact": "the same for the exact solution",
+    "overlap": "the same of the probabilities instead of the labels",
+    "brier": "mean squared distance of the probabilities from the reference labels, over all labels",
+    "calibration": "mean gap between the largest probability and how often its label is right",
     "error/bound": "proven bound on the relative error, from the basis alone",
     "error/relative": "relative error against the exact solution, in the norm of the mass",
     "error/pointwise_bound": "proven bound on the error of any voxel's probability",

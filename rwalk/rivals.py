@@ -17,11 +17,12 @@ class Resampled:
     shape: str
     noise: float = Field(ge=0)
     small: int | None
+    seconds: float = Field(gt=0)
 
-    @field_validator("shape")
+    @field_validator("shape", mode="before")
     @classmethod
-    def _two_or_three_edges(cls, text: str) -> str:
-        parts = text.split("x")
+    def _two_or_three_edges(cls, text: object) -> str:
+        parts = (text := str(text)).split("x")
         if len(parts) not in (2, 3) or not all(part.isdigit() and int(part) > 3 for part in parts):
             raise ValueError(f"give two or three edges of at least 4 voxels, as 256x256 or 64x64x64, got {text}")
         return text
@@ -36,7 +37,8 @@ class Resampled:
 class Rival:
     """Who computes the eigenpairs where it is not `eigen`."""
 
-    name: Literal["lobpcg_pyamg"] | None
+    name: Literal["shift_invert", "lobpcg_pyamg"] | None
+    maximum: int = Field(gt=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -80,7 +80,8 @@ class Server:
             if seeds.max() >= self.serve.labels:
                 raise InputError(f"serve.labels={self.serve.labels}: the seeds have {seeds.max() + 1}; allow as many")
             checks.check_seeds(seeds, case.mask, getattr(self.seeds, "path", None) or case.name)
-        told = Told(case, lattice, state.basis, self.weights, self.problem, self.serve, self.eigen.normalised, seeds)
+        basis = precompute.widened(state.basis)
+        told = Told(case, lattice, basis, self.weights, self.problem, self.serve, self.eigen.normalised, seeds)
         return Session(told)
 
     def _until_the_end(self, session: Session) -> None:

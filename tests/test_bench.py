@@ -83,7 +83,7 @@ def test_the_sides_take_turns_after_a_warm_up_of_each():
     assert results == ["result of A", "result of B"]
 
 
-@pytest.mark.parametrize(("seconds", "repetitions"), [(1e-6, measure.MOST), (100.0, measure.LEAST)])
+@pytest.mark.parametrize(("seconds", "repetitions"), [(1e-6, measure.MOST), (10.0, measure.LEAST), (100.0, 1)])
 def test_repetitions_follow_from_the_time_of_a_pair(seconds, repetitions):
     side = lambda: (seconds, None)  # noqa: E731
     assert measure.interleave(side, side, pause=0)[0].repetitions == repetitions

@@ -122,8 +122,10 @@ def lobpcg_pyamg(pencil: Pencil, count: int, *, tol: float = 1e-4, maximum: int 
     start[:, 0] = near_null
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a vector is not at tol: the caller judges
-        values, vectors = lobpcg(
-            a, start, B=b, M=multilevel.aspreconditioner(), tol=tol, maxiter=maximum, largest=False
+        values, vectors, norms = lobpcg(
+            a, start, B=b, M=multilevel.aspreconditioner(), tol=tol, maxiter=maximum, largest=False,
+            retResidualNormsHistory=True,
         )  # fmt: skip
     order = np.argsort(values)[:count]
-    return Result(values[order], _embed(pencil, live, vectors[:, order]), maximum, True)
+    rest = bool((np.asarray(norms[-1])[order] <= tol).all())
+    return Result(values[order], _embed(pencil, live, vectors[:, order]), min(len(norms), maximum), rest)

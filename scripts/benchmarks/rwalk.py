@@ -70,8 +70,32 @@ def _solved(arrays: Inputs, tol: float) -> Run:
 
 
 def exact_probabilities(arrays: Inputs) -> np.ndarray:
-    """By ours, to a residual that is a thousand times smaller."""
-    return np.asarray(_solved(arrays, 1e-3 * TOLERANCE)())
+    """In float64: a sparse factorisation in a plane, ours to a residual that is a million times smaller in a volume.
+
+    A residual does not see voxels that hang on by the least weight, 1e-10, and single precision loses them.
+    """
+    import jax
+
+    with jax.enable_x64(True):
+        double = {**arrays, "image": arrays["image"].astype(np.float64)}
+        if arrays["image"].ndim == 3:
+            return np.asarray(_solved(double, 1e-6 * TOLERANCE)())
+        return _factorised(double)
+
+
+def _factorised(arrays: Inputs) -> np.ndarray:
+    from scipy.sparse.linalg import splu
+
+    from rwalk import graph
+    from rwalk.stencil import to_sparse
+
+    laplacian = to_sparse(graph.stencil_of(_walker_lattice(arrays))).tocsr()
+    labels = arrays["seeds"].ravel()
+    free, known = np.flatnonzero(labels < 0), np.flatnonzero(labels >= 0)
+    x = np.zeros((labels.size, labels.max() + 1))
+    x[known, labels[known]] = 1
+    x[free] = splu(laplacian[free][:, free].tocsc()).solve(-(laplacian[free][:, known] @ x[known]))
+    return x.T.reshape(-1, *arrays["image"].shape)
 
 
 def disagreement(found: Any, right: Any) -> float:

@@ -57,11 +57,12 @@ def scipy_shift_invert(arrays):
 
 
 def lobpcg_pyamg(arrays):
-    """Scipy's LOBPCG with PyAMG's smoothed aggregation, the set-up of the latter included."""
+    """Scipy's LOBPCG with PyAMG's smoothed aggregation, the set-up of the latter included, and our number of guards."""
     from rwalk.eigen import reference
 
     _, matrix = pencil_of(arrays)
-    return lambda: reference.lobpcg_pyamg(matrix, int(arrays["k"])).values
+    k, steps = int(arrays["k"]), int(arrays["steps"])
+    return lambda: reference.lobpcg_pyamg(matrix, k, maximum=steps, extra=max(8, k // 5)).values
 
 
 def before_and_after(arrays):

@@ -97,10 +97,14 @@ def two_processes(program, *arguments):
         for index in range(2)
     ]
     lines = []
-    for process in running:
-        out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        lines.append(out.splitlines()[-1])  # gloo speaks first
+    try:
+        for process in running:
+            out, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+            lines.append(out.splitlines()[-1])  # gloo speaks first
+    finally:
+        for process in running:  # the one waits for the other for ever
+            process.kill()
     return lines
 
 

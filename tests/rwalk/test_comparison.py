@@ -9,6 +9,7 @@ import pytest
 from rwalk.eigen import pencil, reference
 from tests.conftest import REPOSITORY
 from tests.rwalk.test_eigen import lattice_of, noisy_box
+from tests.rwalk.test_smoke import run
 
 
 def test_scipy_with_pyamg_finds_the_values_of_the_dense_matrix():
@@ -36,3 +37,10 @@ def test_a_benchmark_runs_at_a_small_size(name, tmp_path):
     for row in rows:
         assert row["ours_s"] > 0
         assert row["error"] <= 0.1
+
+
+def test_a_measurement_that_takes_too_long_is_a_row_without_figures(tmp_path):
+    metrics = run(tmp_path / "run", "table=eigensolvers", "run=smoke", "lattice.seconds=0.01")["metrics"]
+    assert metrics["finished"] == 0
+    assert "error/sum" not in metrics
+    assert not any(name.startswith("seconds/") for name in metrics)

@@ -1,13 +1,8 @@
 """One answer whether one device, four, or two processes hold the lattice."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.quartet.test_devices import two_processes
+from tests.rwalk.spread import numbers, numbers_of_two, printed
 
 QUESTION = """
 import sys, tempfile, pathlib, jax, jax.numpy as jnp, numpy as np
@@ -91,28 +86,19 @@ print(" ".join(f"{float(jax.jit(lambda y: (y * y).sum())(x)):.4f}" for x in foun
 )
 
 
-@pytest.mark.slow
-def test_four_devices_equal_one_and_keep_a_basis_in_pieces():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run(
-        [sys.executable, "-c", FOUR], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "equal"
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    one = subprocess.run(
-        [sys.executable, "-c", QUESTION + ONE], cwd=REPOSITORY, capture_output=True, text=True
-    )  # fmt: skip
-    assert one.returncode == 0, one.stderr
-    expected = [float(value) for value in one.stdout.splitlines()[-1].split()]
-    for line in two_processes(TWO, str(tmp_path)):
-        assert [float(value) for value in line.split()] == pytest.approx(expected, rel=1e-3)
-
-
 ONE = """
 _, _, found = ask(devices.placement(Devices(layout="single")))
 print(" ".join(f"{float((x * x).sum()):.4f}" for x in found[:4]))
 """
+
+
+@pytest.mark.slow
+def test_four_devices_equal_one_and_keep_a_basis_in_pieces():
+    assert printed(FOUR, devices=4) == "equal"
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    expected = numbers(printed(QUESTION + ONE))
+    for found in numbers_of_two(TWO, str(tmp_path)):
+        assert found == pytest.approx(expected, rel=1e-3)

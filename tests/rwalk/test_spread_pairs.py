@@ -1,13 +1,8 @@
 """Eigenpairs of a lattice that is spread over devices equal those of one device: the same steps, other sums."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.quartet.test_devices import two_processes
+from tests.rwalk.spread import numbers, numbers_of_two, printed
 
 QUESTION = """
 import re, sys, jax, jax.numpy as jnp, numpy as np
@@ -77,20 +72,12 @@ print(" ".join(f"{value:.7g}" for value in np.asarray(pairs(Devices(layout="sing
 
 @pytest.mark.slow
 def test_four_devices_find_the_pairs_of_one_and_no_one_holds_all_of_a_vector():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run(
-        [sys.executable, "-c", FOUR], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "equal"
+    assert printed(FOUR, devices=4) == "equal"
 
 
 @pytest.mark.slow
 def test_two_processes_find_the_pairs_of_one():
-    done = subprocess.run([sys.executable, "-c", QUESTION + ONE], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    expected = [float(value) for value in done.stdout.splitlines()[-1].split()]
-    for line in two_processes(TWO):
-        found = [float(value) for value in line.split()]
+    expected = numbers(printed(QUESTION + ONE))
+    for found in numbers_of_two(TWO):
         assert found[: len(expected)] == pytest.approx(expected, rel=1e-4, abs=1e-7)
         assert found[len(expected) :] == pytest.approx([1.0] * len(expected), abs=1e-4)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -57,7 +58,7 @@ def test_a_basis_of_another_image_is_refused_in_one_line(kept, files, tmp_path):
         run(tmp_path / "none", *inputs(files), f"basis.path={tmp_path}")
 
 
-def test_a_basis_is_restored_bit_by_bit_and_a_flipped_one_is_told(tmp_path):
+def test_a_basis_is_restored_bit_by_bit_and_a_flipped_one_is_told(tmp_path, monkeypatch):
     keys = jax.random.split(jax.random.key(0), 2)
     basis = precompute.blank(50, 3, jax.numpy.float32)
     basis = basis._replace(vectors=jax.random.normal(keys[0], (50, 3)), mass=jax.random.normal(keys[1], (50,)))
@@ -65,6 +66,8 @@ def test_a_basis_is_restored_bit_by_bit_and_a_flipped_one_is_told(tmp_path):
     cache.save(path, basis, graph="graph", settings={"k": 3}, seconds=1.5)
     found = cache.load(path, "graph")
     assert found.seconds == 1.5
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(cache.load(Path(path.name), "graph").basis.mass, basis.mass)
     jax.tree.map(np.testing.assert_array_equal, found.basis, basis)
     cache.save(path, basis._replace(mass=2 * basis.mass), graph="graph", settings={"k": 3}, seconds=1.5)  # replaced
     np.testing.assert_array_equal(cache.load(path, "graph").basis.mass, 2 * basis.mass)
@@ -77,6 +80,22 @@ def test_a_basis_is_restored_bit_by_bit_and_a_flipped_one_is_told(tmp_path):
         cache.load(path, "graph")
 
 
+@pytest.mark.slow
+def test_a_basis_is_computed_kept_and_opened_in_half_the_memory(files, tmp_path):  # noqa: F811
+    half = [*inputs(files), "problem=priors", "problem.polish=0", "basis=keep", "basis.storage=bfloat16"]
+    first, again = (run(tmp_path / name, *half, f"basis.folder={tmp_path}/bases")["metrics"] for name in "ab")
+    [path] = (tmp_path / "bases").iterdir()
+    assert cache.read_meta(path)["leaves"]["vectors"]["dtype"] == "bfloat16"
+    assert (first["pairs/opened"], again["pairs/opened"]) == (0, 1)
+    assert first["error/relative"] == pytest.approx(again["error/relative"], rel=1e-4)
+    full = run(tmp_path / "full", *half[:-2], f"basis.folder={tmp_path}/none")["metrics"]
+    assert first["error/relative"] <= full["error/relative"] + 3e-3
+    assert first["error/relative"] <= first["error/bound"]
+    updated = run(tmp_path / "update", "task=update", *half, f"basis.folder={tmp_path}/bases")["metrics"]
+    assert updated["pairs/opened"] == 1
+    assert updated["error/relative"] <= 1.5 * updated["error/recomputed"] + 1e-3
+
+
 def experiment(files, folder, **changes):  # noqa: F811
     image = options.File(path=f"{files}/image.nii.gz", mask=None, truth=None, pool=1)
     weights = options.Weights(
@@ -85,7 +104,7 @@ def experiment(files, folder, **changes):  # noqa: F811
     eigen = options.Eigen(
         method="lobpcg", k=6, normalised=True, tol=1e-12, residual=1e-8, maximum=80, guards=None
     )  # fmt: skip
-    bases = options.Bases(folder=str(folder), write=True, path=None, steps=8)
+    bases = options.Bases(folder=str(folder), write=True, path=None, steps=8, storage=None)
     return precompute.Precompute(image, weights, replace(eigen, **changes), bases)
 
 
