@@ -91,15 +91,17 @@ def hardware() -> str:
 def provenance() -> dict[str, Any]:
     """Versions, commit, machine and command; the device too where jax is loaded already."""
     versions = {}
-    for name in PACKAGES:
+    for package in PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     jax = sys.modules.get("jax")
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.name  # `python -m rwalk` is `rwalk`
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join([name, *sys.argv[1:]]),
         "commit": commit(),
         "hardware": hardware(),
         "device": ", ".join(sorted({d.device_kind for d in jax.devices()})) if jax else None,

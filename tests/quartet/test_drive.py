@@ -13,7 +13,7 @@ import pytest
 
 from quartet.drive import drive
 from quartet.faults import UserFault
-from quartet.results import RunFolder, read_rows
+from quartet.results import RunFolder, provenance, read_rows
 from tests.conftest import REPOSITORY
 from tests.quartet import demo
 
@@ -48,6 +48,12 @@ def test_result_holds_the_last_row_and_where_it_came_from(whole):
     assert result["headline"] == result["metrics"]["loss"] == whole[1][-1]["loss"]
     assert {"commit", "hardware", "command", "versions", "device"} <= set(result["provenance"])
     assert json.loads((whole[0] / "status.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize("program", ["bin/rwalk", "site/rwalk/__main__.py"])
+def test_the_command_that_is_noted_is_one_to_type(program, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "-m", "table=speed"])
+    assert provenance()["command"] == "rwalk -m table=speed"
 
 
 def test_a_run_killed_in_the_middle_of_a_save_resumes_bitwise(whole, tmp_path):
