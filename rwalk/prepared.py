@@ -105,12 +105,14 @@ def follow(ready: Prepared, lattice: Lattice) -> Prepared:
 
 def _pieces(lattice: Lattice, *, damped: bool) -> tuple[jax.Array, int]:
     """The component of each voxel, and their number; one where priors reach every voxel."""
-    pieces = np.zeros(lattice.active.size, np.int32)
-    if damped:
-        return jnp.asarray(pieces), 1
-    coupled = stencil.on_host(graph.degree(lattice) > 0).ravel()
-    names, pieces[coupled] = np.unique(graph.components(lattice).ravel()[coupled], return_inverse=True)
-    return jnp.asarray(pieces), len(names)
+    pieces, count = np.zeros(lattice.active.size, np.int32), 1
+    if not damped:
+        # Of several processes each holds a part.
+        whole = jax.tree.map(lambda part: jnp.asarray(stencil.on_host(part)), lattice)
+        coupled = np.asarray(graph.degree(whole) > 0).ravel()
+        names, pieces[coupled] = np.unique(graph.components(whole).ravel()[coupled], return_inverse=True)
+        count = len(names)
+    return stencil.placed_like(pieces, lattice.active.ravel()), count
 
 
 @functools.partial(jax.jit, static_argnames=("count", "damped", "normalised"))

@@ -20,10 +20,9 @@ def ask(place):
     p = np.stack([np.clip(image, 0, 1), 1 - np.clip(image, 0, 1)])
 
     @jax.jit
-    def answers(weights, active, others, vectors, mass, p, ready):
+    def answers(weights, active, vectors, mass, p, ready):
         lattice = graph.Lattice(weights, active, one.offsets)
         held = basis._replace(vectors=vectors, mass=mass)
-        first = update.first_order(held, lattice, graph.Lattice(others, active, one.offsets), graph.mass(other))
         laplacian = graph.stencil_of(lattice)
         answer = online.priors(held, laplacian, p.reshape(2, -1), 0.1)
         at = jnp.asarray([0, 128]), jnp.asarray([0, 1])
@@ -33,13 +32,15 @@ def ask(place):
             ready, 2, positions=[0, 128], labels=[0, 1], tol=1e-5, certify=True
         )
         far = jnp.stack([answer.bound.max(), answer.pointwise.max(), deflated.bound.max()])
-        return answer.x, both, exact.x.reshape(2, -1), deflated.x, first.values, far
+        return answer.x, both, exact.x.reshape(2, -1), deflated.x, far
 
     held = place(one.weights, 1), place(one.active), place(other.weights, 1), place(basis.vectors), place(basis.mass)
     spread = graph.Lattice(held[0], held[1], one.offsets)
-    ready = prepared.prepare(spread, basis._replace(vectors=held[3], mass=held[4]))
-    found = answers(*held, place(p, 1), ready)
-    return held, basis, found
+    known = basis._replace(vectors=held[3], mass=held[4])
+    ready = prepared.prepare(spread, known)
+    *found, far = answers(*held[:2], *held[3:], place(p, 1), ready)
+    changed = update.reweight(known, spread, graph.Lattice(held[2], held[1], one.offsets), mode="first_order")
+    return held, basis, (*found, changed.values, far)
 """
 
 FOUR = (
