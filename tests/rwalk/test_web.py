@@ -143,9 +143,9 @@ def test_a_browser_paints_sees_the_answer_takes_it_back_moves_beta_and_saves(bro
 
     def settled():
         """The pictures of the newest answer are drawn."""
-        version, kind = session.version, browser.execute_script("return view.kind")
-        drawn = "return panels.every((p) => [p.canvas.dataset.version, p.canvas.dataset.kind].join() == arguments[0])"
-        wait.until(lambda _: browser.execute_script(drawn, f"{version},{kind}"))
+        drawn = """return panels.every((p) => Number(p.canvas.dataset.version) === arguments[0]
+                                            && p.canvas.dataset.kind === view.kind)"""
+        wait.until(lambda _: browser.execute_script(drawn, session.version))  # the thread may answer once more meanwhile
 
     def drag(start, end, axis=2):
         """Paint with the mouse from one point of a slice to another, both as shares of its width and height."""
