@@ -13,6 +13,7 @@ import numpy as np
 from faultloc import metrics, stats
 from faultloc.corpus import Bug
 from faultloc.rankers import Formula
+from faultloc.writing import whole
 
 TOPS = (1, 5, 10, 50, 200)
 MASSES = (1, 10, 50, 200)
@@ -152,8 +153,7 @@ class HeldOut:
         """Write `bugs.csv`, one line a bug, `curve.json`, the examination curve, and `reliability.png`."""
         if self._bands is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "bugs.csv").open("w", newline="", encoding="utf-8") as file:
+        with whole(folder / "bugs.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["bug", "program", "kind", "reachable", *metrics.Band._fields, *metrics.TIES])
             for bug, found in zip(self.bugs, _bands(self._bands), strict=True):
@@ -165,7 +165,8 @@ class HeldOut:
         }
         if len(self._bins) and not np.isnan(self._bins).any():
             _plot(self._bins, folder / "reliability.png")
-        (folder / "curve.json").write_text(json.dumps({"examined": at, "found": curves}, indent=1), encoding="utf-8")
+        with whole(folder / "curve.json") as file:
+            json.dump({"examined": at, "found": curves}, file, indent=1)
 
 
 def figures(bugs: Sequence[Bug], ranker: Formula) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from faultloc.spectrum import Spectrum, pack
+from faultloc.writing import whole
 
 GZOLTAR = ("matrix.txt", "spectra.csv", "tests.csv")
 
@@ -92,17 +93,18 @@ def read_npz(path: str | Path) -> Recording:
 
 
 def write_npz(path: str | Path, recording: Recording) -> None:
-    """Write a recording so that `read_npz` gets it back."""
+    """Write a recording, all of it or nothing, so that `read_npz` gets it back."""
     spectrum = recording.spectrum
-    np.savez_compressed(
-        path,
-        M=np.asarray(spectrum.bits),
-        shape=np.array([spectrum.tests, spectrum.size]),
-        fail=np.asarray(spectrum.failed, np.uint8),
-        lines=recording.lines,
-        files=np.array(recording.files)[recording.file],
-        tests=np.array(recording.tests),
-    )
+    with whole(Path(path), "wb") as file:
+        np.savez_compressed(
+            file,
+            M=np.asarray(spectrum.bits),
+            shape=np.array([spectrum.tests, spectrum.size]),
+            fail=np.asarray(spectrum.failed, np.uint8),
+            lines=recording.lines,
+            files=np.array(recording.files)[recording.file],
+            tests=np.array(recording.tests),
+        )
 
 
 def read_text(path: str | Path) -> str | None:

@@ -8,8 +8,6 @@ the symbol table and the names of the features. A model says nothing about a tre
 """
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 from faultloc import features
 from faultloc.io import InputError
 from faultloc.programs import Program
+from faultloc.writing import whole
 
 if TYPE_CHECKING:
     from faultloc import intervals
@@ -236,17 +235,10 @@ def save(path: str | Path, model: Model) -> Path:
     """
     path = Path(path)
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {"version": VERSION, **{name: getattr(model, name) for name in _NAMED}}
     arrays = {name: value for name, value in model._asdict().items() if name not in _NAMED}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        try:
-            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with whole(path, "wb") as file:
+        np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
     return path
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from faultloc.cases import Suspect, place
 from faultloc.ranking import Ranking
 from faultloc.sarif import sarif
+from faultloc.writing import whole
 
 SHADES = (196, 202, 208, 214, 220)  # of a terminal with 256 colours, from the most suspicious on
 FILES = 40  # on the page
@@ -29,7 +30,7 @@ def heat(rank: np.ndarray | float, lines: int) -> Any:
 
 
 def write(found: Ranking, folder: Path, *, top: int, context: int) -> None:
-    """Write every file of a report.
+    """Write every file of a report, each of them whole or not at all.
 
     Args:
         found: the ranking.
@@ -37,23 +38,24 @@ def write(found: Ranking, folder: Path, *, top: int, context: int) -> None:
         top: suspects on the list of the page and in SARIF.
         context: lines of source around each.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [suspect._asdict() | {"rank": (suspect.first + suspect.last) / 2} for suspect in found.suspects]
-    with (folder / "suspects.csv").open("w", newline="", encoding="utf-8") as file:
+    with whole(folder / "suspects.csv") as file:
         writer = csv.DictWriter(file, ["rank", *Suspect._fields])
         writer.writeheader()
         writer.writerows(rows)
-    with (folder / "ranking.csv").open("w", encoding="utf-8") as file:
+    with whole(folder / "ranking.csv") as file:
         file.write("name;suspiciousness_value\n")
         for suspect in found.suspects:
             file.write(f"{suspect.file}#{suspect.scope}:{suspect.line};{suspect.score}\n")
     _dump(folder / "suspects.json", _whole(found, rows))
     _dump(folder / "faultloc.sarif", sarif(found, top))
-    (folder / "heat.html").write_text(_page(found, top, context), encoding="utf-8")
+    with whole(folder / "heat.html") as file:
+        file.write(_page(found, top, context))
 
 
 def _dump(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(_finite(content), indent=1, allow_nan=False), encoding="utf-8")
+    with whole(path) as file:
+        json.dump(_finite(content), file, indent=1, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

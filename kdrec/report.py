@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kdrec.io import write_bytes
+
 GREY, ORANGE, BLUES = "0.45", "tab:orange", ("tab:blue", "tab:green", "tab:purple", "tab:red", "tab:brown")
 EXPLAINED = {
     "change": "loss against the student without a teacher, %",
@@ -65,9 +67,7 @@ def write(
     pictures.append(_by_segment(rows, folder / "segments.png", tasks))
     if rows[-1]["window"].get("labels"):
         pictures.append(_labels(rows, folder / "labels.png"))
-    page = folder / "report.html"
-    page.write_text(_page(title, rows[-1], tasks, settings, pictures), encoding="utf-8")
-    return page
+    return write_bytes(folder / "report.html", _page(title, rows[-1], tasks, settings, pictures).encode())
 
 
 def _figure(tasks: Sequence[str]) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from faultloc import io
 from faultloc.io import InputError
+from faultloc.writing import whole
 
 CODE = "def f(x):\n    if x:\n        return 1\n    return 2\n"
 TESTS = (
@@ -161,3 +162,13 @@ def test_source_is_read_in_the_encoding_it_declares(tmp_path):
     (tmp_path / "a.py").write_bytes("# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"))
     assert "é" in io.read_text(tmp_path / "a.py")
     assert io.read_text(tmp_path / "none.py") is None
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):
+    path = tmp_path / "new" / "suspects.csv"
+    with whole(path) as file:
+        file.write("first")
+    with pytest.raises(ValueError, match="closed"), whole(path) as file:
+        print("half of the second", file=file, flush=True) or file.close() or file.write("the rest")
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]

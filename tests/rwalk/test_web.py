@@ -145,7 +145,7 @@ def test_a_browser_paints_sees_the_answer_takes_it_back_moves_beta_and_saves(bro
         """The pictures of the newest answer are drawn."""
         drawn = """return panels.every((p) => Number(p.canvas.dataset.version) === arguments[0]
                                             && p.canvas.dataset.kind === view.kind)"""
-        wait.until(lambda _: browser.execute_script(drawn, session.version))  # the thread may answer once more meanwhile
+        wait.until(lambda _: browser.execute_script(drawn, session.version))  # the thread may answer again
 
     def drag(start, end, axis=2):
         """Paint with the mouse from one point of a slice to another, both as shares of its width and height."""
