@@ -3,12 +3,12 @@
 import contextlib
 import io
 import re
-import subprocess
-import sys
 
 import jax
 import pytest
+from hydra import compose, initialize_config_dir
 
+from quartet.launch import CONFIGS
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -53,11 +53,6 @@ def test_every_option_named_in_a_command_composes():
                 named.add(" ".join([package, *(word.strip("'") for word in overrides if not set(word) & set("*{"))]))
     assert len(named) > 5
     for overrides in sorted(named):
-        sweep = re.sub(r"=([\w.]+),[\w.,]+", r"=\1", overrides)  # the first value of each axis
-        done = subprocess.run(
-            [sys.executable, "-m", *sweep.split(), "--cfg", "job"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, (overrides, done.stderr)
+        package, *first = re.sub(r"=([\w.]+),[\w.,]+", r"=\1", overrides).split()  # the first value of each axis
+        with initialize_config_dir(str(CONFIGS / package), version_base="1.3"):
+            assert compose("config", first)._target_.startswith(package), overrides
