@@ -17,7 +17,7 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         mode: "w" for text, UTF-8 with the line ends that are written, "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, mode, **text) as file:

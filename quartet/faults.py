@@ -154,8 +154,18 @@ def _unknown_key(text: str, configs: Path, overrides: list[str]) -> str | None:
         return f"{key}: no {group} is chosen; choose one with {group}=NAME: {', '.join(options)}"
     siblings = _siblings(key, configs, overrides)
     close = difflib.get_close_matches(key.split(".")[-1], siblings, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    others = ", ".join(f"{group}={name}" for name in _options_with(key, configs))
+    hint = f"it belongs to {others}; " if others else f"did you mean {close[0]}? " if close else ""
     return f"{key}: unknown key; {hint}known here: {', '.join(siblings)}"
+
+
+def _options_with(key: str, configs: Path) -> list[str]:
+    """Options of the key's group that define it, where the one that is chosen does not."""
+    from omegaconf import OmegaConf
+
+    group, _, rest = key.partition(".")
+    options = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in (configs / group).glob("*.yaml")}
+    return sorted(name for name, option in options.items() if rest in dict(flatten(option)))
 
 
 def _siblings(key: str, configs: Path, overrides: list[str]) -> list[str]:

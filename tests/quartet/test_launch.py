@@ -5,22 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once():
-    """Most commands here run the same small programs: each is compiled by the first that needs it."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
 
 
 def command(*arguments, cwd, **environment):
@@ -52,6 +42,7 @@ def pair(tmp_path):
         (["kernel=diec"], "kernel: no option 'diec'; available: abs, ait, simplex_ait, simplex_tv"),
         (["kernel.nmae=abs"], "kernel.nmae: unknown key; did you mean name?"),
         (["+kernel.x=1"], "kernel.x: unknown key; known here: name"),
+        (["match.temperature=1"], "match.temperature: unknown key; it belongs to match=sinkhorn; known here: "),
         (["zeros.eps=2"], "zeros.eps: must be less than 0.5, got 2"),
         (["run.precision=half"], "run.precision: must be 'float32' or 'float64', got 'half'"),
         (["match.method=greedy"], "match.method: must be 'hungarian', 'sinkhorn' or 'ordered', got 'greedy'"),
