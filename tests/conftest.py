@@ -17,6 +17,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs beside pytest's own cache, for the workers, the commands that tests start, the next run.
+
+    Most of the suite's time is XLA's compiler. `pytest --cache-clear` forgets them.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not config.pluginmanager.hasplugin("cacheprovider"):
+        return
+    chosen = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in chosen.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
