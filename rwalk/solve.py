@@ -5,15 +5,22 @@ Legend: L labels, n voxels flat in C order.
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
-from rwalk import aggregation, graph, multigrid
+from rwalk import aggregation, graph, multigrid, network
 from rwalk.graph import Lattice
-from rwalk.stencil import Stencil, apply, congruent, reciprocal, restricted
+from rwalk.network import Network
+from rwalk.stencil import Stencil, apply, congruent, on_host, reciprocal, restricted
+
+SETTLED = 10  # times the tolerance of the residual: what the last correction may have been at any voxel
 
 
 class Solution(NamedTuple):
@@ -36,16 +43,21 @@ class System(NamedTuple):
     """K x = b for the voxels that are free, the others known: what `assemble` makes of a problem.
 
     Attributes:
-        operator: K, the identity on voxels that are not free.
+        network: K, the identity on voxels that are not free.
         right: `[L, n]`, zero on voxels that are not free.
         known: `[L, n]`, zero on free voxels.
         free: `[n]` bool.
     """
 
-    operator: Stencil
+    network: Network
     right: jax.Array
     known: jax.Array
     free: jax.Array
+
+    @property
+    def operator(self) -> Stencil:
+        """K as a stencil."""
+        return self.network.stencil
 
 
 def one_hot(seeds: jax.Array, regions: int, dtype: jnp.dtype) -> jax.Array:
@@ -94,17 +106,19 @@ def assemble(
     free = coupled if seeds is None else coupled & (seeds < 0).ravel()
     base = graph.stencil_of(lattice)
     right = -apply(base, known)
-    diagonal = base.diagonal
+    held = (~free).astype(dtype)
+    excess = -apply(replace(base, diagonal=jnp.zeros_like(held)), held)  # edges to what is known
     if priors is not None:
         p = priors.reshape(regions, -1)
         pull = gamma * mass
-        diagonal = diagonal + pull
+        excess = excess + pull
         right = right + pull[None] * p
         lone = ~coupled & lattice.active.ravel() & (True if seeds is None else (seeds < 0).ravel())
         known = jnp.where(lone[None], p, known)  # nothing but its prior speaks for a voxel without an edge
-    operator = restricted(Stencil(diagonal, base.bands, base.shape, base.offsets), free)
+    bands = restricted(base, free).bands
+    edges = Network(jnp.where(free, excess, 1), bands, base.shape, base.offsets)
     known = jnp.where(free[None] | ~lattice.active.ravel()[None], 0, known)
-    return System(operator, jnp.where(free[None], right, 0), known, free)
+    return System(edges, jnp.where(free[None], right, 0), known, free)
 
 
 def random_walker(
@@ -156,14 +170,24 @@ def random_walker(
         raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
     hierarchy = None
     if aggregates == "strong":
-        scaled, _, near_null = _scaled(_assembled(lattice, problem, regions, normalised))
-        hierarchy, _ = aggregation.build(scaled, near_null)
+        hierarchy = _strong(_assembled(lattice, problem, regions, normalised))
     return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "normalised"))
 def _assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
     return assemble(lattice, regions=regions, normalised=normalised, **problem)
+
+
+def _strong(system: System) -> aggregation.Hierarchy:
+    """Strong aggregates of a system, on the host; nothing is solved for on pieces that no seed or prior reaches."""
+    matrix, root = network.unit_diagonal(system.network)
+    count, pieces = connected_components(matrix, directed=False)
+    reached = np.zeros(count, bool)
+    reached[pieces[on_host(system.network.excess) > 0]] = True
+    matrix = matrix + sparse.diags_array((~reached[pieces]).astype(float))  # no longer singular there
+    near_null = np.where(on_host(system.free) & reached[pieces], root, 0)
+    return aggregation.build(_scaled(system)[0], near_null, matrix=matrix)[0]
 
 
 def _scaled(system: System) -> tuple[Stencil, jax.Array, jax.Array]:
@@ -191,39 +215,45 @@ def _solve(
     scaled, unit, near_null = _scaled(system)
     if strong is None:
         cubes = multigrid.setup(scaled, near_null, coarsest=200)
-        precondition = functools.partial(multigrid.vcycle, cubes, degree=degree)
+        precondition, seen = functools.partial(multigrid.vcycle, cubes, degree=degree), None
     else:
-        precondition = functools.partial(aggregation.vcycle, strong)
+        precondition, seen = functools.partial(aggregation.vcycle, strong), unit
+
+    def product(y: jax.Array) -> jax.Array:
+        return unit[None] * network.apply(lax.stop_gradient(system.network), unit[None] * y)
 
     def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         x, *state = conjugate_gradients(
-            scaled, precondition, unit[None] * b, first * reciprocal(unit)[None], tol, maximum
+            product, precondition, unit[None] * b, first * reciprocal(unit)[None], tol, maximum, seen
         )
         return unit[None] * x, tuple(state)
 
     x, state = lax.custom_linear_solve(
-        lambda v: apply(system.operator, v), system.right, iterate, symmetric=True, has_aux=True
+        lambda v: network.apply(system.network, v), system.right, iterate, symmetric=True, has_aux=True
     )
     return Solution((x + system.known).reshape(regions, *lattice.shape), *state)
 
 
 def conjugate_gradients(
-    operator: Stencil,
+    product: Callable[[jax.Array], jax.Array],
     precondition: Callable[[jax.Array], jax.Array],
     b: jax.Array,
     start: jax.Array,
     tol: jax.Array | float,
     maximum: int,
+    unit: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Preconditioned conjugate gradients for several right-hand sides at once, each with steps of its own.
 
     Args:
-        operator: A, unit diagonal.
+        product: A x, `[L, n]` to `[L, n]`, of an A with unit diagonal.
         precondition: an approximate inverse of A, `[L, n]` to `[L, n]`, symmetric and positive.
         b: `[L, n]`.
         start: `[L, n]`.
         tol: stop when every |b - A x| <= tol |b|; one for all, or `[L]`.
         maximum: steps at most.
+        unit: `[n]` of an entry of x. With it the preconditioned residual, about the error, is at the end below
+            `SETTLED` tol of these units at every voxel: the norm of a residual does not see a weakly held piece.
 
     Returns:
         x `[L, n]`, steps `[]`, relative residuals `[L]`, whether all reached tol `[]`.
@@ -234,20 +264,28 @@ def conjugate_gradients(
     def relative(residual: jax.Array) -> jax.Array:
         return jnp.linalg.norm(residual, axis=1) / size
 
+    def settled(preconditioned: jax.Array) -> jax.Array:
+        if unit is None:
+            return jnp.ones((), bool)
+        return (jnp.abs(unit[None] * preconditioned) <= SETTLED * jnp.asarray(tol).reshape(-1, 1)).all()
+
     def step(state: tuple) -> tuple:
-        x, residual, direction, energy, count = state
-        product = apply(operator, direction)
-        curvature = (direction * product).sum(1)
+        x, residual, direction, energy, _, count = state
+        image = product(direction)
+        curvature = (direction * image).sum(1)
         length = jnp.where(curvature > 0, energy / jnp.where(curvature > 0, curvature, 1), 0)[:, None]
-        x, residual = x + length * direction, residual - length * product
+        x, residual = x + length * direction, residual - length * image
         preconditioned = precondition(residual)
         new = (residual * preconditioned).sum(1)
         turn = jnp.where(energy > 0, new / jnp.where(energy > 0, energy, 1), 0)[:, None]
-        return x, residual, preconditioned + turn * direction, new, count + 1
+        return x, residual, preconditioned + turn * direction, new, settled(preconditioned), count + 1
 
-    residual = b - apply(operator, start)
+    residual = b - product(start)
     direction = precondition(residual)
-    state = (start, residual, direction, (residual * direction).sum(1), jnp.zeros((), jnp.int32))
-    x, *_, count = lax.while_loop(lambda s: (relative(s[1]) > tol).any() & (s[4] < maximum), step, state)
-    left = relative(b - apply(operator, x))
-    return x, count, left, (left <= 10 * tol).all()
+    energy, count = (residual * direction).sum(1), jnp.zeros((), jnp.int32)
+    state = (start, residual, direction, energy, settled(direction), count)
+    x, *_, rests, count = lax.while_loop(
+        lambda s: ((relative(s[1]) > tol).any() | ~s[4]) & (s[5] < maximum), step, state
+    )
+    left = relative(b - product(x))
+    return x, count, left, (left <= 10 * tol).all() & rests

@@ -204,6 +204,29 @@ def test_skimage_2360_probabilities_stay_between_zero_and_one_in_float32(noise):
     np.testing.assert_allclose(solution.x.sum(0), 1, atol=2e-4)
 
 
+@pytest.mark.usefixtures("optimised")
+def test_pieces_that_hang_on_by_the_least_weight_are_right_in_float32():
+    """Pieces of 64 voxels, edges of one within and 1e-10 around: row sums are a thousandth of float32's last digit."""
+    rng = np.random.default_rng(0)
+    image = rng.random((5, 5)).repeat(8, 0).repeat(8, 1) + 0.02 * rng.normal(size=(40, 40))
+    seeds = np.full((40, 40), -1)
+    seeds[1, 1], seeds[37, 37], seeds[20, 20] = 0, 1, 2
+    lattice = graph.build(jnp.asarray(image, jnp.float32)[None], beta=5000.0, convention="skimage")
+    found = solve.random_walker(lattice, regions=3, seeds=jnp.asarray(seeds), tol=1e-5, aggregates="strong")
+    with jax.enable_x64(True):
+        double = graph.Lattice(jnp.asarray(np.asarray(lattice.weights), jnp.float64), lattice.active, lattice.offsets)
+        matrix = stencil.to_sparse(graph.stencil_of(double))
+    free = np.flatnonzero(seeds.ravel() < 0)
+    x = (np.arange(3)[:, None] == seeds.ravel()).astype(float)
+    x[:, free] = spsolve(matrix[free][:, free].tocsc(), -(matrix @ x.T)[free]).T
+    assert found.converged
+    assert int(found.iterations) < 15
+    np.testing.assert_allclose(found.x.reshape(3, -1), x, atol=3e-4)
+    np.testing.assert_allclose(found.x.sum(0), 1, atol=3e-4)
+    assert found.x.min() >= -1e-6
+    assert found.x.max() <= 1 + 1e-6
+
+
 def test_skimage_4784_single_precision_with_a_mask_agrees_with_double(noise):
     image, mask = noisy_square(noise, (24, 24)), np.ones((24, 24), bool)
     mask[:, 20:] = False
