@@ -14,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
-from rwalk.stencil import Offsets, Stencil, on_host, to_sparse
+from rwalk import aggregation
+from rwalk.stencil import Offsets, Stencil, congruent, on_host, reciprocal, to_sparse
 
 
 @jax.tree_util.register_dataclass
@@ -60,13 +63,27 @@ def apply(network: Network, x: jax.Array) -> jax.Array:
     return result.reshape(x.shape)
 
 
-def unit_diagonal(network: Network) -> tuple[Any, np.ndarray]:
-    """C A C with unit diagonal in float64 on the host, a `scipy.sparse` matrix, and the diagonal of C^-1 `[n]`."""
-    from scipy import sparse
+def strong(network: Network, free: jax.Array) -> tuple[aggregation.Hierarchy, np.ndarray]:
+    """Multigrid of strong aggregates for A scaled to unit diagonal, found in float64 on the host.
 
+    Args:
+        network: A.
+        free: `[n]` bool, the unknowns; A is the identity on the others.
+
+    Returns:
+        The hierarchy, and the unknowns on pieces whose rows do not all sum to zero `[n]`: that seeds or priors reach.
+    """
     bands: Any = on_host(network.bands).astype(float)
-    diagonal: Any = on_host(network.excess).astype(float) - bands.sum(0)
-    scale = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
+    excess, free = on_host(network.excess), on_host(free)
+    diagonal: Any = excess.astype(float) - bands.sum(0)
     matrix = to_sparse(Stencil(diagonal, bands, network.shape, network.offsets))
-    unit = sparse.diags_array(scale)
-    return sparse.csr_array(unit @ matrix @ unit), np.sqrt(diagonal)
+    unit = sparse.diags_array(np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0))
+    matrix = sparse.csr_array(unit @ matrix @ unit)
+    count, pieces = connected_components(matrix, directed=False)
+    held = np.zeros(count, bool)
+    held[pieces[excess > 0]] = True
+    matrix = matrix + sparse.diags_array((~held[pieces]).astype(float))  # no longer singular there
+    reached = free & held[pieces]
+    rounded = network.stencil
+    scaled = congruent(rounded, jnp.sqrt(reciprocal(rounded.diagonal)))
+    return aggregation.build(scaled, np.where(reached, np.sqrt(diagonal), 0), matrix=matrix)[0], reached

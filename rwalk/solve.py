@@ -10,17 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from rwalk import aggregation, graph, multigrid, network
+from rwalk.conjugate import conjugate_gradients
 from rwalk.graph import Lattice
 from rwalk.network import Network
-from rwalk.stencil import Stencil, apply, congruent, on_host, reciprocal, restricted
-
-SETTLED = 10  # times the tolerance of the residual: what the last correction may have been at any voxel
+from rwalk.stencil import Stencil, apply, congruent, reciprocal, restricted
 
 
 class Solution(NamedTuple):
@@ -133,7 +129,7 @@ def random_walker(
     tol: float = 1e-6,
     maximum: int = 500,
     degree: int = 2,
-    aggregates: str = "cubes",
+    aggregates: str | aggregation.Hierarchy = "cubes",
 ) -> Solution:
     """Solve the random walker with seeds, priors or both, to a residual.
 
@@ -153,7 +149,7 @@ def random_walker(
         degree: of the multigrid smoother of `cubes`.
         aggregates: what the coarse levels of multigrid are made of: `cubes` of voxels, or `strong`, trees of strongest
             edges, which take a tenth of the steps where structures are thin and contrasts extreme. They are found on
-            the host for each problem: not inside `jit` or `grad`.
+            the host for each problem; inside `jit` and `grad` give those of `strong_aggregates`.
 
     Returns:
         The probabilities; rows sum to one where every component has a seed or priors that sum to one.
@@ -165,29 +161,44 @@ def random_walker(
     """
     if start is None:  # an array as well: one compiled program serves cold and warm starts
         start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
-    problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
-    if aggregates not in ("cubes", "strong"):
-        raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
+    problem: dict[str, Any] = {"seeds": seeds, "priors": priors, "gamma": gamma}
     hierarchy = None
-    if aggregates == "strong":
-        hierarchy = _strong(_assembled(lattice, problem, regions, normalised))
+    if isinstance(aggregates, aggregation.Hierarchy):
+        hierarchy = aggregates
+    elif aggregates == "strong":
+        hierarchy = strong_aggregates(lattice, regions=regions, normalised=normalised, **problem)
+    elif aggregates != "cubes":
+        raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
     return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
 
 
+def strong_aggregates(
+    lattice: Lattice,
+    *,
+    regions: int,
+    seeds: jax.Array | None = None,
+    priors: jax.Array | None = None,
+    gamma: jax.Array | float = 0.0,
+    normalised: bool = True,
+) -> aggregation.Hierarchy:
+    """What `random_walker` makes of `aggregates="strong"`, for use inside `jit` and `grad`; the same arguments.
+
+    It stays good for weights and gamma not far from these: it changes the number of steps, not the answer.
+
+    Raises:
+        TypeError: inside `jit` or `grad`.
+    """
+    problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
+    if isinstance(lattice.weights, jax.core.Tracer):
+        raise TypeError("strong aggregates are found on the host; call strong_aggregates before jit or grad")
+    system = assembled(lattice, problem, regions, normalised)
+    return network.strong(system.network, system.free)[0]
+
+
 @functools.partial(jax.jit, static_argnames=("regions", "normalised"))
-def _assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
+def assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
+    """`assemble`, compiled."""
     return assemble(lattice, regions=regions, normalised=normalised, **problem)
-
-
-def _strong(system: System) -> aggregation.Hierarchy:
-    """Strong aggregates of a system, on the host; nothing is solved for on pieces that no seed or prior reaches."""
-    matrix, root = network.unit_diagonal(system.network)
-    count, pieces = connected_components(matrix, directed=False)
-    reached = np.zeros(count, bool)
-    reached[pieces[on_host(system.network.excess) > 0]] = True
-    matrix = matrix + sparse.diags_array((~reached[pieces]).astype(float))  # no longer singular there
-    near_null = np.where(on_host(system.free) & reached[pieces], root, 0)
-    return aggregation.build(_scaled(system)[0], near_null, matrix=matrix)[0]
 
 
 def _scaled(system: System) -> tuple[Stencil, jax.Array, jax.Array]:
@@ -211,7 +222,25 @@ def _solve(
 ) -> Solution:
     system = assemble(lattice, regions=regions, normalised=normalised, **problem)
     first = jnp.where(system.free[None], start.reshape(regions, -1), 0)
-    # How the solution is found has no part in its derivative.
+    solver = iteration(system, strong, maximum, degree)
+
+    def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        x, *state = solver(b, first, tol)
+        return x, tuple(state)
+
+    x, state = lax.custom_linear_solve(
+        lambda v: network.apply(system.network, v), system.right, iterate, symmetric=True, has_aux=True
+    )
+    return Solution((x + system.known).reshape(regions, *lattice.shape), *state)
+
+
+def iteration(
+    system: System, strong: aggregation.Hierarchy | None, maximum: int, degree: int = 2
+) -> Callable[..., tuple[jax.Array, ...]]:
+    """K^-1: of a right-hand side `[L, n]`, a first guess and a tolerance, x and what `conjugate_gradients` tells.
+
+    How the solution is found has no part in its derivative.
+    """
     scaled, unit, near_null = _scaled(system)
     if strong is None:
         cubes = multigrid.setup(scaled, near_null, coarsest=200)
@@ -222,70 +251,9 @@ def _solve(
     def product(y: jax.Array) -> jax.Array:
         return unit[None] * network.apply(lax.stop_gradient(system.network), unit[None] * y)
 
-    def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        x, *state = conjugate_gradients(
-            product, precondition, unit[None] * b, first * reciprocal(unit)[None], tol, maximum, seen
-        )
-        return unit[None] * x, tuple(state)
+    def solver(b: jax.Array, first: jax.Array, tol: jax.Array | float) -> tuple[jax.Array, ...]:
+        start = first * reciprocal(unit)[None]
+        x, *state = conjugate_gradients(product, precondition, unit[None] * b, start, tol, maximum, seen)
+        return unit[None] * x, *state
 
-    x, state = lax.custom_linear_solve(
-        lambda v: network.apply(system.network, v), system.right, iterate, symmetric=True, has_aux=True
-    )
-    return Solution((x + system.known).reshape(regions, *lattice.shape), *state)
-
-
-def conjugate_gradients(
-    product: Callable[[jax.Array], jax.Array],
-    precondition: Callable[[jax.Array], jax.Array],
-    b: jax.Array,
-    start: jax.Array,
-    tol: jax.Array | float,
-    maximum: int,
-    unit: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Preconditioned conjugate gradients for several right-hand sides at once, each with steps of its own.
-
-    Args:
-        product: A x, `[L, n]` to `[L, n]`, of an A with unit diagonal.
-        precondition: an approximate inverse of A, `[L, n]` to `[L, n]`, symmetric and positive.
-        b: `[L, n]`.
-        start: `[L, n]`.
-        tol: stop when every |b - A x| <= tol |b|; one for all, or `[L]`.
-        maximum: steps at most.
-        unit: `[n]` of an entry of x. With it the preconditioned residual, about the error, is at the end below
-            `SETTLED` tol of these units at every voxel: the norm of a residual does not see a weakly held piece.
-
-    Returns:
-        x `[L, n]`, steps `[]`, relative residuals `[L]`, whether all reached tol `[]`.
-    """
-    size = jnp.linalg.norm(b, axis=1)
-    size = jnp.where(size > 0, size, 1)
-
-    def relative(residual: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(residual, axis=1) / size
-
-    def settled(preconditioned: jax.Array) -> jax.Array:
-        if unit is None:
-            return jnp.ones((), bool)
-        return (jnp.abs(unit[None] * preconditioned) <= SETTLED * jnp.asarray(tol).reshape(-1, 1)).all()
-
-    def step(state: tuple) -> tuple:
-        x, residual, direction, energy, _, count = state
-        image = product(direction)
-        curvature = (direction * image).sum(1)
-        length = jnp.where(curvature > 0, energy / jnp.where(curvature > 0, curvature, 1), 0)[:, None]
-        x, residual = x + length * direction, residual - length * image
-        preconditioned = precondition(residual)
-        new = (residual * preconditioned).sum(1)
-        turn = jnp.where(energy > 0, new / jnp.where(energy > 0, energy, 1), 0)[:, None]
-        return x, residual, preconditioned + turn * direction, new, settled(preconditioned), count + 1
-
-    residual = b - product(start)
-    direction = precondition(residual)
-    energy, count = (residual * direction).sum(1), jnp.zeros((), jnp.int32)
-    state = (start, residual, direction, energy, settled(direction), count)
-    x, *_, rests, count = lax.while_loop(
-        lambda s: ((relative(s[1]) > tol).any() | ~s[4]) & (s[5] < maximum), step, state
-    )
-    left = relative(b - product(x))
-    return x, count, left, (left <= 10 * tol).all() & rests
+    return solver

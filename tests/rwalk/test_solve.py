@@ -241,18 +241,33 @@ def test_skimage_4784_single_precision_with_a_mask_agrees_with_double(noise):
 
 
 @pytest.mark.usefixtures("float64")
-def test_strong_aggregates_solve_extreme_contrast_in_few_steps():
+def test_strong_aggregates_solve_extreme_contrast_in_few_steps_and_inside_a_derivative():
     """Lines of one voxel, edges of one and of a millionth: cubes of voxels take several times the steps."""
     image = np.random.default_rng(0).normal(0, 0.02, (48, 48))
     image[1::4, 2:-2] += 1
     lattice = graph.build(jnp.asarray(image)[None], beta=100.0, eps=1e-6)
     seeds = np.full(image.shape, -1, np.int32)
     seeds[0, 0], seeds[-1, -1] = 0, 1
-    given = {"regions": 2, "seeds": jnp.asarray(seeds), "tol": 1e-8}
-    system = solve.assemble(lattice, regions=2, seeds=given["seeds"])
-    dense = spsolve(stencil.to_sparse(system.operator).tocsc(), np.asarray(system.right).T).T + system.known
-    strong = solve.random_walker(lattice, aggregates="strong", **given)
-    np.testing.assert_allclose(strong.x.reshape(2, -1), dense, atol=1e-6)
-    assert int(strong.iterations) < 25 < int(solve.random_walker(lattice, **given).iterations) / 3
+    given = {"regions": 2, "seeds": jnp.asarray(seeds)}
+
+    def directly(weights):
+        system = solve.assemble(graph.Lattice(weights, lattice.active, lattice.offsets), **given)
+        return spsolve(stencil.to_sparse(system.operator).tocsc(), np.asarray(system.right).T).T + system.known
+
+    strong = solve.random_walker(lattice, aggregates="strong", tol=1e-8, **given)
+    np.testing.assert_allclose(strong.x.reshape(2, -1), directly(lattice.weights), atol=1e-6)
+    assert int(strong.iterations) < 25 < int(solve.random_walker(lattice, tol=1e-8, **given).iterations) / 3
     with pytest.raises(ValueError, match="there are cubes and strong"):
         solve.random_walker(lattice, aggregates="weak", **given)
+    hierarchy = solve.strong_aggregates(lattice, **given)
+
+    def middle(weights, aggregates):
+        held = graph.Lattice(weights, lattice.active, lattice.offsets)
+        return solve.random_walker(held, aggregates=aggregates, tol=1e-10, **given).x[1, 20:30].sum()
+
+    slope = jax.jit(jax.grad(middle))(lattice.weights, hierarchy)
+    step = 1e-4 * np.random.default_rng(1).normal(size=slope.shape) * np.asarray(lattice.weights)
+    ahead, behind = (directly(lattice.weights + s * step)[1].reshape(48, 48)[20:30].sum() for s in (1, -1))
+    np.testing.assert_allclose(float((slope * step).sum()), (ahead - behind) / 2, rtol=1e-4)
+    with pytest.raises(TypeError, match="call strong_aggregates before jit or grad"):
+        jax.grad(middle)(lattice.weights, "strong")
