@@ -45,7 +45,7 @@ def answer(
         normalised: bounds are in the norm of the degree, else of one.
 
     Returns:
-        The answer, both solves among its steps; its `reach` is w, which certifies other answers too, but loosely.
+        The answer, both solves among its steps; its `reach` is zero: w is made for this residual.
 
     Source: derived here; K is an M-matrix, see `bounds.certificate`.
     """
@@ -83,4 +83,4 @@ def _answer(
     way, more, *_ = solver(size[None], jnp.zeros_like(size)[None], LOOSE)
     way = jnp.maximum(way, 0) * told
     bound, pointwise = bounds.certificate(network.apply(system.network, way)[0], way[0], left, mass)
-    return Answer(x + system.known, steps + more, residual.max(), bound, pointwise, way[0])
+    return Answer(x + system.known, steps + more, residual.max(), bound, pointwise, jnp.zeros_like(mass))

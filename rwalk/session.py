@@ -259,7 +259,8 @@ class Session:
                 better = jax.block_until_ready(self._improved(posed, lattice, x))
                 with self.lock:
                     if question == self.question:
-                        self.reach = None if self.ready.damped else better.reach
+                        keeps = not (self.ready.damped or interact.goes_without(self.told.problem, lattice))
+                        self.reach = better.reach if keeps else None
                         self._publish(better, "improved")
             improved = question
 
@@ -271,9 +272,8 @@ class Session:
         seeds = np.full(self.n, -1, np.int32)
         seeds[posed.positions] = posed.labels
         return certified.answer(
-            lattice, told.serving.labels, seeds=seeds, start=x, tol=told.serving.residual, maximum=MOST,
-            normalised=told.normalised,
-        )  # fmt: skip
+            lattice, told.serving.labels, seeds=seeds, start=x, tol=told.serving.residual, normalised=told.normalised
+        )
 
     def _has_news_since(self, question: int) -> Callable[[], bool]:
         return lambda: self.over or self.question != question
