@@ -49,13 +49,16 @@ def answer(
 
     Source: derived here; K is an M-matrix, see `bounds.certificate`.
     """
-    seeds = jnp.asarray(seeds).reshape(lattice.shape)
-    system = solve.assembled(lattice, {"seeds": seeds}, regions, normalised)
-    hierarchy, reached = network.strong(system.network, system.free)
-    if start is None:
-        start = jnp.zeros_like(system.right)
-    mass = graph.mass(lattice, normalised=normalised)
-    return _answer(system, hierarchy, placed_like(reached, mass), mass, start, tol, maximum)
+    dtype = lattice.weights.dtype
+    labels = jnp.asarray(seeds, jnp.int32).reshape(lattice.shape)
+    with jax.enable_x64(True):
+        lattice, start = solve.converted((lattice, start), jnp.float64)
+        system = solve.assembled(lattice, {"seeds": labels}, regions, normalised)
+        hierarchy, reached = network.strong(system.network, system.free, dtype)
+        mass = graph.mass(lattice, normalised=normalised)
+        first = jnp.zeros_like(system.right) if start is None else start
+        found = _answer(system, hierarchy, placed_like(reached, mass), mass, first, tol, maximum)
+        return solve.converted(found, dtype)
 
 
 @functools.partial(jax.jit, static_argnames="maximum")

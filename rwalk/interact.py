@@ -69,8 +69,7 @@ def ask(
         priors: `[L, *shape]`.
         gamma: weight of the priors.
         normalised: R is the degree.
-        ready: the graph, prepared for this gamma; needed where answers are to be improved, see `improves`, and not
-            solved for without the basis, see `goes_without`.
+        ready: the graph, prepared for this gamma; needed where `improves`, unless it `goes_without`.
         maximum: steps of conjugate gradients at most.
         updated: the pairs are not those of the graph, but nearly: bounds must suppose nothing of them.
 
@@ -84,9 +83,7 @@ def ask(
 
     def improved(x: jax.Array, tol: float) -> deflate.Answer:
         if goes_without(problem, lattice):
-            return certified.answer(
-                lattice, regions, seeds=seeds, start=x, tol=tol, maximum=maximum, normalised=normalised
-            )
+            return certified.answer(lattice, regions, seeds=seeds, start=x, tol=tol, normalised=normalised)
         if ready is None:
             raise ValueError("an answer is to be improved, but the graph is not prepared; give `ready`")
         return deflate.answer(

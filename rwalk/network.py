@@ -63,12 +63,13 @@ def apply(network: Network, x: jax.Array) -> jax.Array:
     return result.reshape(x.shape)
 
 
-def strong(network: Network, free: jax.Array) -> tuple[aggregation.Hierarchy, np.ndarray]:
+def strong(network: Network, free: jax.Array, dtype: Any = None) -> tuple[aggregation.Hierarchy, np.ndarray]:
     """Multigrid of strong aggregates for A scaled to unit diagonal, found in float64 on the host.
 
     Args:
         network: A.
         free: `[n]` bool, the unknowns; A is the identity on the others.
+        dtype: of the hierarchy; that of A by default.
 
     Returns:
         The hierarchy, and the unknowns on pieces whose rows do not all sum to zero `[n]`: that seeds or priors reach.
@@ -86,4 +87,5 @@ def strong(network: Network, free: jax.Array) -> tuple[aggregation.Hierarchy, np
     reached = free & held[pieces]
     rounded = network.stencil
     scaled = congruent(rounded, jnp.sqrt(reciprocal(rounded.diagonal)))
+    scaled = jax.tree.map(lambda part: part.astype(dtype or part.dtype), scaled)
     return aggregation.build(scaled, np.where(reached, np.sqrt(diagonal), 0), matrix=matrix)[0], reached

@@ -162,14 +162,46 @@ def random_walker(
     if start is None:  # an array as well: one compiled program serves cold and warm starts
         start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
     problem: dict[str, Any] = {"seeds": seeds, "priors": priors, "gamma": gamma}
-    hierarchy = None
-    if isinstance(aggregates, aggregation.Hierarchy):
-        hierarchy = aggregates
-    elif aggregates == "strong":
-        hierarchy = strong_aggregates(lattice, regions=regions, normalised=normalised, **problem)
-    elif aggregates != "cubes":
+    hierarchy = aggregates if isinstance(aggregates, aggregation.Hierarchy) else None
+    if aggregates == "strong":
+        return _in_double(lattice, problem, start, tol, regions, normalised, maximum)
+    if hierarchy is None and aggregates != "cubes":
         raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
     return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
+
+
+def _in_double(
+    lattice: Lattice,
+    problem: dict[str, Any],
+    start: jax.Array,
+    tol: jax.Array | float,
+    regions: int,
+    normalised: bool,
+    maximum: int,
+) -> Solution:
+    """With strong aggregates in the lattice's precision, and the rest in float64: that costs next to nothing more."""
+    dtype = lattice.weights.dtype
+    _refuse_tracers(lattice)
+    with jax.enable_x64(True):
+        lattice, problem, start = converted((lattice, problem, start), jnp.float64)
+        system = assembled(lattice, problem, regions, normalised)
+        hierarchy, _ = network.strong(system.network, system.free, dtype)
+        found = _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, 0)
+        return converted(found, dtype)
+
+
+def converted(tree: Any, dtype: Any) -> Any:
+    """A pytree whose arrays of floating point have another precision."""
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def _refuse_tracers(lattice: Lattice) -> None:
+    if isinstance(lattice.weights, jax.core.Tracer):
+        raise TypeError("strong aggregates are found on the host; call strong_aggregates before jit or grad")
 
 
 def strong_aggregates(
@@ -189,8 +221,7 @@ def strong_aggregates(
         TypeError: inside `jit` or `grad`.
     """
     problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
-    if isinstance(lattice.weights, jax.core.Tracer):
-        raise TypeError("strong aggregates are found on the host; call strong_aggregates before jit or grad")
+    _refuse_tracers(lattice)
     system = assembled(lattice, problem, regions, normalised)
     return network.strong(system.network, system.free)[0]
 
@@ -246,7 +277,8 @@ def iteration(
         cubes = multigrid.setup(scaled, near_null, coarsest=200)
         precondition, seen = functools.partial(multigrid.vcycle, cubes, degree=degree), None
     else:
-        precondition, seen = functools.partial(aggregation.vcycle, strong), unit
+        rough = strong.factor.dtype  # single precision will do for it
+        precondition, seen = lambda r: aggregation.vcycle(strong, r.astype(rough)).astype(r.dtype), unit
 
     def product(y: jax.Array) -> jax.Array:
         return unit[None] * network.apply(lax.stop_gradient(system.network), unit[None] * y)

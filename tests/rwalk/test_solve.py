@@ -221,8 +221,8 @@ def test_pieces_that_hang_on_by_the_least_weight_are_right_in_float32():
     x[:, free] = spsolve(matrix[free][:, free].tocsc(), -(matrix @ x.T)[free]).T
     assert found.converged
     assert int(found.iterations) < 15
-    np.testing.assert_allclose(found.x.reshape(3, -1), x, atol=3e-4)
-    np.testing.assert_allclose(found.x.sum(0), 1, atol=3e-4)
+    np.testing.assert_allclose(found.x.reshape(3, -1), x, atol=3e-5)
+    np.testing.assert_allclose(found.x.sum(0), 1, atol=3e-5)
     assert found.x.min() >= -1e-6
     assert found.x.max() <= 1 + 1e-6
 
