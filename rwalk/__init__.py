@@ -21,8 +21,8 @@ _EXPORTS = {
     "InputError": "checks",
 }
 _MODULES = (
-    "bounds", "cache", "deflate", "edges", "eigen", "graph", "interact", "io", "multigrid", "online", "prepared",
-    "seeding", "solve", "stencil", "topology", "update", "weights", "woodbury",
+    "bounds", "cache", "certified", "deflate", "edges", "eigen", "graph", "interact", "io", "multigrid", "online",
+    "prepared", "seeding", "solve", "stencil", "topology", "update", "weights", "woodbury",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]

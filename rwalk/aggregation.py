@@ -27,11 +27,13 @@ from rwalk.multigrid import largest_of
 from rwalk.stencil import Stencil, apply_columns, on_host, placed_like, to_sparse
 
 JITTER = 0.1  # of an edge's strength: among equal edges every voxel would join the one on the same side
-DROPPED = 1e-7  # share of the largest eigenvalue below which the coarsest matrix counts as singular
+DROPPED = 1e-7  # share of the largest eigenvalue below which the coarsest matrix of a rounded operator is singular
+DROPPED_EXACT = 1e-15  # the same where the matrix is known in float64
 DENSE = 700  # unknowns up to which a matrix is diagonalised as a dense one
 STALLED = 0.9  # a step to more unknowns than this share of the finer ones is not worth it
-NEGLIGIBLE = 1e-7  # length in the norm of A, of one's own, below which a vector counts as annihilated
+NEGLIGIBLE = 3e-8  # length in the norm of A, of one's own, below which a vector counts as annihilated
 DAMPING = 1.5  # over the largest eigenvalue: best for the upper two thirds of the spectrum
+EXACT = lax.Precision.HIGHEST
 GROWTH = 1.25  # ratio of the sizes to which coarse levels are rounded up
 
 
@@ -95,10 +97,14 @@ class Pieces:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hierarchy:
-    """Levels from fine to coarse, and the pseudo-inverse of the coarsest operator, `[m, m]` or its diagonal `[m]`."""
+    """Levels from fine to coarse, and F of the pseudo-inverse F F^T of the coarsest operator, `[m, m]`.
+
+    Twice the factor and not once the product: rounding then changes what a weakly held mode weighs, not its shape.
+    Of a matrix that could not be made small it is the diagonal `[m]` of a pseudo-inverse.
+    """
 
     levels: tuple[Level, ...]
-    inverse: Any
+    factor: Any
 
 
 def aggregates(matrix: sparse.csr_array, near_null: np.ndarray) -> np.ndarray:
@@ -149,7 +155,7 @@ def _coarser(
 
 
 def build(
-    operator: Stencil, near_null: jax.Array, *, coarsest: int = DENSE
+    operator: Stencil, near_null: Any, *, matrix: sparse.csr_array | None = None, coarsest: int = DENSE
 ) -> tuple[Hierarchy, list[tuple[sparse.csr_array, sparse.csr_array]]]:
     """Build the hierarchy of a lattice's operator, on the host.
 
@@ -158,6 +164,8 @@ def build(
     Args:
         operator: A, symmetric, positive semi-definite, with unit diagonal.
         near_null: `[n]`, not negative; zero on voxels that the coarse levels shall leave alone.
+        matrix: A in float64 without singular parts where `near_null` is positive; by default as the operator has it,
+            whose rounding hides what is below it.
         coarsest: unknowns of the last level at most, where there are edges to get there.
 
     Returns:
@@ -165,7 +173,8 @@ def build(
     """
     dtype, space = operator.diagonal.dtype, len(operator.shape)
     shared = functools.partial(placed_like, like=operator.diagonal, whole=True)
-    matrix, vector = to_sparse(operator), on_host(near_null).astype(float)
+    dropped = DROPPED if matrix is None else DROPPED_EXACT
+    matrix, vector = to_sparse(operator) if matrix is None else matrix, on_host(near_null).astype(float)
     finer: Any = operator
     levels: list[Level] = []
     steps: list[tuple[sparse.csr_array, sparse.csr_array]] = []
@@ -181,7 +190,7 @@ def build(
         m = rounded(coarse.shape[0])
         matrix, vector, finer = coarse, following, _move(coarse, (m, m), dtype)
         top = largest_of(matrix)
-    found = Hierarchy(tuple(levels), _bottom(matrix, coarsest, _rows(finer)).astype(dtype))
+    found = Hierarchy(tuple(levels), _bottom(matrix, coarsest, _rows(finer), dropped).astype(dtype))
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else shared(leaf), found), steps
 
 
@@ -207,15 +216,16 @@ def _pieces(p: sparse.csr_array, like: jax.Array) -> Pieces:
     return Pieces(placed_like(labels, like), placed_like(shares, like), rounded(p.shape[1]))
 
 
-def _bottom(matrix: sparse.csr_array, coarsest: int, size: int) -> np.ndarray:
-    """The pseudo-inverse `[m, m]`; of a matrix that could not be made small that of its diagonal `[m]`."""
+def _bottom(matrix: sparse.csr_array, coarsest: int, size: int, dropped: float) -> np.ndarray:
+    """F, see `Hierarchy`."""
     if matrix.shape[0] > coarsest:
         diagonal = np.pad(matrix.diagonal(), (0, size - matrix.shape[0]))
         return np.where(diagonal > 0, 0.5, 0)  # a damped Jacobi step
     with one_thread():
         values, vectors = linalg.eigh(matrix.toarray())
-        kept = values > DROPPED * values[-1]
-        return np.pad((vectors[:, kept] / values[kept]) @ vectors[:, kept].T, (0, size - matrix.shape[0]))
+        kept = values > dropped * values[-1]
+        factor = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1)), 0)
+        return np.pad(factor, (0, size - matrix.shape[0]))
 
 
 def _move(matrix: Any, shape: tuple[int, int], dtype: Any) -> Any:
@@ -256,9 +266,10 @@ def cycle(hierarchy: Hierarchy, b: jax.Array) -> jax.Array:
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array) -> jax.Array:
     if depth == len(hierarchy.levels):
-        if hierarchy.inverse.ndim == 1:
-            return hierarchy.inverse[:, None] * b
-        return jnp.matmul(hierarchy.inverse, b, precision=lax.Precision.HIGHEST)
+        if hierarchy.factor.ndim == 1:
+            return hierarchy.factor[:, None] * b
+        weights = jnp.matmul(hierarchy.factor.T, b, precision=EXACT)
+        return jnp.matmul(hierarchy.factor, weights, precision=EXACT)
     level = hierarchy.levels[depth]
     damping = DAMPING / level.top
     coarse = level.transfer.restrict(b - damping * product(level.operator, b))

@@ -165,7 +165,9 @@ class Segmentation:
         coupled = np.asarray(basis.mass) > 0
         laplacian = graph.stencil_of(lattice)
         ready = None
-        if interact.improves(problem):  # once a graph, not once a question
+        if interact.improves(problem) and not interact.goes_without(
+            problem, lattice
+        ):  # once a graph, not once a question
             gamma, normalised = problem.gamma or 0.0, self.eigen.normalised
             ready = prepared.prepare(lattice, basis, gamma=gamma, normalised=normalised)
         answer, seconds = timed(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rwalk import bounds, deflate, graph, online
+from rwalk import bounds, certified, deflate, graph, online
 from rwalk.eigen import Basis
 from rwalk.graph import Lattice
 from rwalk.options import Problem
@@ -69,7 +69,7 @@ def ask(
         priors: `[L, *shape]`.
         gamma: weight of the priors.
         normalised: R is the degree.
-        ready: the graph, prepared for this gamma; needed where answers are to be improved, see `improves`.
+        ready: the graph, prepared for this gamma; needed where `improves`, unless it `goes_without`.
         maximum: steps of conjugate gradients at most.
         updated: the pairs are not those of the graph, but nearly: bounds must suppose nothing of them.
 
@@ -82,6 +82,8 @@ def ask(
     size = jnp.linalg.norm(bounds.norms(basis, x if p is None else p))
 
     def improved(x: jax.Array, tol: float) -> deflate.Answer:
+        if goes_without(problem, lattice):
+            return certified.answer(lattice, regions, seeds=seeds, start=x, tol=tol, normalised=normalised)
         if ready is None:
             raise ValueError("an answer is to be improved, but the graph is not prepared; give `ready`")
         return deflate.answer(
@@ -108,6 +110,11 @@ def ask(
 def improves(problem: Problem) -> bool:
     """Whether answers go on from those of the basis, which asks for a prepared graph."""
     return bool(problem.residual or problem.error)
+
+
+def goes_without(problem: Problem, lattice: Lattice) -> bool:
+    """Whether answers are improved without the basis: to seeds alone in a volume, of which it knows too little."""
+    return problem.kind == "seeds" and len(lattice.shape) == 3
 
 
 def _to_residual(

@@ -132,7 +132,12 @@ def _prepare(
     scaled = vectors.astype(root.dtype) * root[:, None]
     right = stencil.one_by_one(functools.partial(multigrid.restrict, level), scaled.T)
     found, *_ = solve.conjugate_gradients(
-        congruent(metric, unit[0]), lambda r: r, unit * right, jnp.zeros_like(right), FITTED, MOST
+        functools.partial(apply, congruent(metric, unit[0])),
+        lambda r: r,
+        unit * right,
+        jnp.zeros_like(right),
+        FITTED,
+        MOST,
     )
     z = unit * found
     return Prepared(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import deflate, paint, prepared, topology, update
+from rwalk import certified, deflate, interact, paint, prepared, topology, update
 from rwalk.checks import InputError
 from rwalk.data import Case
 from rwalk.eigen import Basis
@@ -250,18 +250,30 @@ class Session:
                 return
             time.sleep(self.told.serving.settle)
             with self.lock:
-                question, graph, x = self.question, self.graph, self.x
+                question, graph, x, lattice = self.question, self.graph, self.x, self.lattice
                 posed = self._posed(self.seeds) if x is not None else None
             if graph != filtered:
                 filtered = self._filter(graph, filtered)
                 continue
             if posed is not None:
-                better = jax.block_until_ready(self._solve(posed, x, None, self.told.serving.residual))
+                better = jax.block_until_ready(self._improved(posed, lattice, x))
                 with self.lock:
                     if question == self.question:
-                        self.reach = None if self.ready.damped else better.reach
+                        keeps = not (self.ready.damped or interact.goes_without(self.told.problem, lattice))
+                        self.reach = better.reach if keeps else None
                         self._publish(better, "improved")
             improved = question
+
+    def _improved(self, posed: paint.Posed, lattice: Lattice, x: jax.Array | None) -> deflate.Answer:
+        """To the small residual, with its certificate."""
+        told = self.told
+        if not interact.goes_without(told.problem, lattice):
+            return self._solve(posed, x, None, told.serving.residual)
+        seeds = np.full(self.n, -1, np.int32)
+        seeds[posed.positions] = posed.labels
+        return certified.answer(
+            lattice, told.serving.labels, seeds=seeds, start=x, tol=told.serving.residual, normalised=told.normalised
+        )
 
     def _has_news_since(self, question: int) -> Callable[[], bool]:
         return lambda: self.over or self.question != question

@@ -5,14 +5,17 @@ Legend: L labels, n voxels flat in C order.
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rwalk import aggregation, graph, multigrid
+from rwalk import aggregation, graph, multigrid, network
+from rwalk.conjugate import conjugate_gradients
 from rwalk.graph import Lattice
+from rwalk.network import Network
 from rwalk.stencil import Stencil, apply, congruent, reciprocal, restricted
 
 
@@ -36,16 +39,21 @@ class System(NamedTuple):
     """K x = b for the voxels that are free, the others known: what `assemble` makes of a problem.
 
     Attributes:
-        operator: K, the identity on voxels that are not free.
+        network: K, the identity on voxels that are not free.
         right: `[L, n]`, zero on voxels that are not free.
         known: `[L, n]`, zero on free voxels.
         free: `[n]` bool.
     """
 
-    operator: Stencil
+    network: Network
     right: jax.Array
     known: jax.Array
     free: jax.Array
+
+    @property
+    def operator(self) -> Stencil:
+        """K as a stencil."""
+        return self.network.stencil
 
 
 def one_hot(seeds: jax.Array, regions: int, dtype: jnp.dtype) -> jax.Array:
@@ -94,17 +102,19 @@ def assemble(
     free = coupled if seeds is None else coupled & (seeds < 0).ravel()
     base = graph.stencil_of(lattice)
     right = -apply(base, known)
-    diagonal = base.diagonal
+    held = (~free).astype(dtype)
+    excess = -apply(replace(base, diagonal=jnp.zeros_like(held)), held)  # edges to what is known
     if priors is not None:
         p = priors.reshape(regions, -1)
         pull = gamma * mass
-        diagonal = diagonal + pull
+        excess = excess + pull
         right = right + pull[None] * p
         lone = ~coupled & lattice.active.ravel() & (True if seeds is None else (seeds < 0).ravel())
         known = jnp.where(lone[None], p, known)  # nothing but its prior speaks for a voxel without an edge
-    operator = restricted(Stencil(diagonal, base.bands, base.shape, base.offsets), free)
+    bands = restricted(base, free).bands
+    edges = Network(jnp.where(free, excess, 1), bands, base.shape, base.offsets)
     known = jnp.where(free[None] | ~lattice.active.ravel()[None], 0, known)
-    return System(operator, jnp.where(free[None], right, 0), known, free)
+    return System(edges, jnp.where(free[None], right, 0), known, free)
 
 
 def random_walker(
@@ -119,7 +129,7 @@ def random_walker(
     tol: float = 1e-6,
     maximum: int = 500,
     degree: int = 2,
-    aggregates: str = "cubes",
+    aggregates: str | aggregation.Hierarchy = "cubes",
 ) -> Solution:
     """Solve the random walker with seeds, priors or both, to a residual.
 
@@ -139,7 +149,7 @@ def random_walker(
         degree: of the multigrid smoother of `cubes`.
         aggregates: what the coarse levels of multigrid are made of: `cubes` of voxels, or `strong`, trees of strongest
             edges, which take a tenth of the steps where structures are thin and contrasts extreme. They are found on
-            the host for each problem: not inside `jit` or `grad`.
+            the host for each problem; inside `jit` and `grad` give those of `strong_aggregates`.
 
     Returns:
         The probabilities; rows sum to one where every component has a seed or priors that sum to one.
@@ -151,18 +161,74 @@ def random_walker(
     """
     if start is None:  # an array as well: one compiled program serves cold and warm starts
         start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
-    problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
-    if aggregates not in ("cubes", "strong"):
-        raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
-    hierarchy = None
+    problem: dict[str, Any] = {"seeds": seeds, "priors": priors, "gamma": gamma}
+    hierarchy = aggregates if isinstance(aggregates, aggregation.Hierarchy) else None
     if aggregates == "strong":
-        scaled, _, near_null = _scaled(_assembled(lattice, problem, regions, normalised))
-        hierarchy, _ = aggregation.build(scaled, near_null)
+        return _in_double(lattice, problem, start, tol, regions, normalised, maximum)
+    if hierarchy is None and aggregates != "cubes":
+        raise ValueError(f"aggregates={aggregates!r}: there are cubes and strong")
     return _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, degree)
 
 
+def _in_double(
+    lattice: Lattice,
+    problem: dict[str, Any],
+    start: jax.Array,
+    tol: jax.Array | float,
+    regions: int,
+    normalised: bool,
+    maximum: int,
+) -> Solution:
+    """With strong aggregates in the lattice's precision, and the rest in float64: that costs next to nothing more."""
+    dtype = lattice.weights.dtype
+    _refuse_tracers(lattice)
+    with jax.enable_x64(True):
+        lattice, problem, start = converted((lattice, problem, start), jnp.float64)
+        system = assembled(lattice, problem, regions, normalised)
+        hierarchy, _ = network.strong(system.network, system.free, dtype)
+        found = _solve(lattice, problem, start, hierarchy, tol, regions, normalised, maximum, 0)
+        return converted(found, dtype)
+
+
+def converted(tree: Any, dtype: Any) -> Any:
+    """A pytree whose arrays of floating point have another precision."""
+
+    def convert(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def _refuse_tracers(lattice: Lattice) -> None:
+    if isinstance(lattice.weights, jax.core.Tracer):
+        raise TypeError("strong aggregates are found on the host; call strong_aggregates before jit or grad")
+
+
+def strong_aggregates(
+    lattice: Lattice,
+    *,
+    regions: int,
+    seeds: jax.Array | None = None,
+    priors: jax.Array | None = None,
+    gamma: jax.Array | float = 0.0,
+    normalised: bool = True,
+) -> aggregation.Hierarchy:
+    """What `random_walker` makes of `aggregates="strong"`, for use inside `jit` and `grad`; the same arguments.
+
+    It stays good for weights and gamma not far from these: it changes the number of steps, not the answer.
+
+    Raises:
+        TypeError: inside `jit` or `grad`.
+    """
+    problem = {"seeds": seeds, "priors": priors, "gamma": gamma}
+    _refuse_tracers(lattice)
+    system = assembled(lattice, problem, regions, normalised)
+    return network.strong(system.network, system.free)[0]
+
+
 @functools.partial(jax.jit, static_argnames=("regions", "normalised"))
-def _assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
+def assembled(lattice: Lattice, problem: dict[str, Any], regions: int, normalised: bool) -> System:
+    """`assemble`, compiled."""
     return assemble(lattice, regions=regions, normalised=normalised, **problem)
 
 
@@ -187,67 +253,39 @@ def _solve(
 ) -> Solution:
     system = assemble(lattice, regions=regions, normalised=normalised, **problem)
     first = jnp.where(system.free[None], start.reshape(regions, -1), 0)
-    # How the solution is found has no part in its derivative.
-    scaled, unit, near_null = _scaled(system)
-    if strong is None:
-        cubes = multigrid.setup(scaled, near_null, coarsest=200)
-        precondition = functools.partial(multigrid.vcycle, cubes, degree=degree)
-    else:
-        precondition = functools.partial(aggregation.vcycle, strong)
+    solver = iteration(system, strong, maximum, degree)
 
     def iterate(_: object, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        x, *state = conjugate_gradients(
-            scaled, precondition, unit[None] * b, first * reciprocal(unit)[None], tol, maximum
-        )
-        return unit[None] * x, tuple(state)
+        x, *state = solver(b, first, tol)
+        return x, tuple(state)
 
     x, state = lax.custom_linear_solve(
-        lambda v: apply(system.operator, v), system.right, iterate, symmetric=True, has_aux=True
+        lambda v: network.apply(system.network, v), system.right, iterate, symmetric=True, has_aux=True
     )
     return Solution((x + system.known).reshape(regions, *lattice.shape), *state)
 
 
-def conjugate_gradients(
-    operator: Stencil,
-    precondition: Callable[[jax.Array], jax.Array],
-    b: jax.Array,
-    start: jax.Array,
-    tol: jax.Array | float,
-    maximum: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Preconditioned conjugate gradients for several right-hand sides at once, each with steps of its own.
+def iteration(
+    system: System, strong: aggregation.Hierarchy | None, maximum: int, degree: int = 2
+) -> Callable[..., tuple[jax.Array, ...]]:
+    """K^-1: of a right-hand side `[L, n]`, a first guess and a tolerance, x and what `conjugate_gradients` tells.
 
-    Args:
-        operator: A, unit diagonal.
-        precondition: an approximate inverse of A, `[L, n]` to `[L, n]`, symmetric and positive.
-        b: `[L, n]`.
-        start: `[L, n]`.
-        tol: stop when every |b - A x| <= tol |b|; one for all, or `[L]`.
-        maximum: steps at most.
-
-    Returns:
-        x `[L, n]`, steps `[]`, relative residuals `[L]`, whether all reached tol `[]`.
+    How the solution is found has no part in its derivative.
     """
-    size = jnp.linalg.norm(b, axis=1)
-    size = jnp.where(size > 0, size, 1)
+    scaled, unit, near_null = _scaled(system)
+    if strong is None:
+        cubes = multigrid.setup(scaled, near_null, coarsest=200)
+        precondition, seen = functools.partial(multigrid.vcycle, cubes, degree=degree), None
+    else:
+        rough = strong.factor.dtype  # single precision will do for it
+        precondition, seen = lambda r: aggregation.vcycle(strong, r.astype(rough)).astype(r.dtype), unit
 
-    def relative(residual: jax.Array) -> jax.Array:
-        return jnp.linalg.norm(residual, axis=1) / size
+    def product(y: jax.Array) -> jax.Array:
+        return unit[None] * network.apply(lax.stop_gradient(system.network), unit[None] * y)
 
-    def step(state: tuple) -> tuple:
-        x, residual, direction, energy, count = state
-        product = apply(operator, direction)
-        curvature = (direction * product).sum(1)
-        length = jnp.where(curvature > 0, energy / jnp.where(curvature > 0, curvature, 1), 0)[:, None]
-        x, residual = x + length * direction, residual - length * product
-        preconditioned = precondition(residual)
-        new = (residual * preconditioned).sum(1)
-        turn = jnp.where(energy > 0, new / jnp.where(energy > 0, energy, 1), 0)[:, None]
-        return x, residual, preconditioned + turn * direction, new, count + 1
+    def solver(b: jax.Array, first: jax.Array, tol: jax.Array | float) -> tuple[jax.Array, ...]:
+        start = first * reciprocal(unit)[None]
+        x, *state = conjugate_gradients(product, precondition, unit[None] * b, start, tol, maximum, seen)
+        return unit[None] * x, *state
 
-    residual = b - apply(operator, start)
-    direction = precondition(residual)
-    state = (start, residual, direction, (residual * direction).sum(1), jnp.zeros((), jnp.int32))
-    x, *_, count = lax.while_loop(lambda s: (relative(s[1]) > tol).any() & (s[4] < maximum), step, state)
-    left = relative(b - apply(operator, x))
-    return x, count, left, (left <= 10 * tol).all()
+    return solver

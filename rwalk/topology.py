@@ -177,7 +177,12 @@ def _extend(lattice: Lattice, vectors: jax.Array, new: jax.Array) -> jax.Array:
     hierarchy = multigrid.setup(scaled, jnp.where(new, reciprocal(unit), 0))
     precondition = functools.partial(multigrid.vcycle, hierarchy, degree=2)
     x, *_ = solve.conjugate_gradients(
-        scaled, precondition, unit[None] * right, jnp.zeros_like(right), EXTENSION_TOLERANCE, EXTENSION_STEPS
+        functools.partial(apply, scaled),
+        precondition,
+        unit[None] * right,
+        jnp.zeros_like(right),
+        EXTENSION_TOLERANCE,
+        EXTENSION_STEPS,
     )
     return jnp.where(new[None], unit[None] * x, known).T
 

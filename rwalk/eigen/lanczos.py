@@ -76,7 +76,9 @@ def _extend(
             operator, hierarchy, unit = solver
             right = (unit * root * v)[None]
             precondition = functools.partial(multigrid.vcycle, hierarchy, degree=2)
-            x = conjugate_gradients(operator, precondition, right, jnp.zeros_like(right), tol, INNER_STEPS)[0]
+            x = conjugate_gradients(
+                functools.partial(apply, operator), precondition, right, jnp.zeros_like(right), tol, INNER_STEPS
+            )[0]
             return root * unit * x[0]
         if edge is not None and degree is not None:
             return root * columns.amplify(pencil, (inverse * v)[:, None], edge, degree)[:, 0]
