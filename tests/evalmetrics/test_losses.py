@@ -18,9 +18,16 @@ def finite_differences(value, x, step=1e-6):
     return np.array([(value(x + h) - value(x - h)) / (2 * step) for h in basis]).reshape(x.shape)
 
 
-@pytest.mark.parametrize("kernel", ["abs", "ait"])
-@pytest.mark.parametrize("match", ["hungarian", "sinkhorn"])
-@pytest.mark.parametrize("sizes", [(3, 3), (2, 4), (4, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "match", "sizes"),
+    [
+        ("abs", "hungarian", (2, 4)),
+        ("ait", "hungarian", (4, 2)),
+        ("abs", "sinkhorn", (4, 2)),
+        ("ait", "sinkhorn", (2, 4)),
+        ("ait", "hungarian", (3, 3)),
+    ],
+)
 def test_derivative_equals_finite_differences(kernel, match, sizes):
     with jax.enable_x64(True):
         p, q = random_maps(sizes, voxels=11)

@@ -141,8 +141,7 @@ def test_a_precomputation_that_is_killed_resumes_and_leaves_no_half_of_a_basis(f
         "basis.steps=8", "checkpoint.every=1", "eigen.k=6", "eigen.residual=1e-8", "eigen.tol=1e-12",
         "eigen.maximum=80", "run.precision=float64",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     running = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
