@@ -147,7 +147,7 @@ def _answer(
     if certify:
         way = y[-1] if extra else jnp.zeros_like(root) if reach is None else reach * root
         far = _certified(ready, right[:columns], y[:columns], way, told, regions)
-    x = jnp.where(reached[None], (y[:columns] + given) * inverse[None], 0)
+    x = jnp.where(reached[None], y[:columns] * inverse[None], 0)
     if columns < regions:
         x = jnp.concatenate([x, jnp.where(reached, 1 - x.sum(0), 0)[None]])
     if priors is not None:
