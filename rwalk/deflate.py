@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from rwalk import bounds, multigrid
-from rwalk.prepared import EXACT, SIZES, Prepared, held, small_inverse
+from rwalk.prepared import EXACT, SIZES, Prepared, Small, held, small
 from rwalk.stencil import Stencil, apply, reciprocal
 
 DEGREE = 2  # of the smoother
@@ -147,7 +147,7 @@ def _answer(
     if certify:
         way = y[-1] if extra else jnp.zeros_like(root) if reach is None else reach * root
         far = _certified(ready, right[:columns], y[:columns], way, told, regions)
-    x = jnp.where(reached[None], (y[:columns] + given) * inverse[None], 0)
+    x = jnp.where(reached[None], y[:columns] * inverse[None], 0)
     if columns < regions:
         x = jnp.concatenate([x, jnp.where(reached, 1 - x.sum(0), 0)[None]])
     if priors is not None:
@@ -185,14 +185,14 @@ def _solve(
     levels, keep = ready.hierarchy.levels, free.astype(right.dtype)[None]
     hierarchy = held(ready.hierarchy, free)
     operator = hierarchy.levels[0].operator
-    inverse = small_inverse(ready, free, at)
+    system = small(ready, free, at)
 
     def lower(r: jax.Array) -> jax.Array:
         return jnp.matmul(multigrid.restrict_in_memory(levels[0], r), ready.coarse, precision=EXACT)
 
     def lift(c: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A step W E^-1 c, and F A of it."""
-        c = jnp.matmul(jnp.matmul(c, inverse, precision=EXACT), ready.coarse.T, precision=EXACT)
+        c = jnp.matmul(system.solve(c), ready.coarse.T, precision=EXACT)
         e, product = multigrid.prolong_and_apply(levels[0], c, lambda e: keep * e)
         return e, keep * product
 
@@ -216,7 +216,7 @@ def _solve(
     y, r = jnp.zeros_like(right), right
     c = lower(r)
     if first is not None:
-        y, r, c = _better(operator, inverse, lower, right, first, c)
+        y, r, c = _better(operator, system, lower, right, first, c)
     e, product = lift(c)
     none = jnp.zeros_like(right)
     state = (y + e, r - product, none, none, jnp.zeros(len(y), y.dtype), jnp.zeros((), jnp.int32))
@@ -226,7 +226,7 @@ def _solve(
 
 def _better(
     operator: Stencil,
-    inverse: jax.Array,
+    system: Small,
     lower: Callable[[jax.Array], jax.Array],
     right: jax.Array,
     first: jax.Array,
@@ -240,7 +240,7 @@ def _better(
     c = lower(r)
 
     def gained(c: jax.Array) -> jax.Array:
-        return (jnp.matmul(c, inverse, precision=EXACT) * c).sum(1) / 2
+        return (system.solve(c) * c).sum(1) / 2
 
     good = (gained(c) + (first * (right + r)).sum(1) / 2 > gained(none))[:, None]
     return jnp.where(good, first, 0), jnp.where(good, r, right), jnp.where(good, c, none)

@@ -49,11 +49,19 @@ class Level:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hierarchy:
-    """Levels from fine to coarse, and the coarsest operator with its pseudo-inverse `[m, m]`."""
+    """Levels from fine to coarse, the coarsest operator, and what solves for it.
+
+    Attributes:
+        levels: from fine to coarse.
+        coarsest: the operator after the last of them, of m unknowns.
+        solver: `[m, m]` its pseudo-inverse, or its lower Cholesky factor.
+        factored: it is the factor.
+    """
 
     levels: tuple[Level, ...]
     coarsest: Stencil
-    inverse: jax.Array
+    solver: jax.Array
+    factored: bool = field(default=False, metadata={"static": True})
 
 
 def pool(x: jax.Array, shape: tuple[int, ...], coarse: tuple[int, ...]) -> jax.Array:
@@ -79,25 +87,31 @@ def damping(level: Level) -> jax.Array:
     return 4 / (3 * level.top)
 
 
+def spread(level: Level, x: jax.Array) -> jax.Array:
+    """P_t x, in the scaled columns: `[k, m]` to `[k, n]`."""
+    return _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
+
+
 def prolong(level: Level, x: jax.Array) -> jax.Array:
     """P x, P = (I - 4/(3 top) A) P_t: `[k, m]` to `[k, n]`."""
-    fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
+    fine = spread(level, x)
     return fine - damping(level) * apply(level.operator, fine)
 
 
 def in_memory(level: Level, function: Callable[[Any], Any], x: Any) -> Any:
     """function(x), computed before it is used: XLA would compute it anew for every neighbour that asks for it.
 
-    It stands in a loop of which the compiler does not know that it has one turn.
+    It stands in a branch of which the compiler does not know that it is always taken. A loop of one turn does the same,
+    but copies x.
     """
-    return lax.fori_loop(0, (level.near_null[0] >= 0).astype(jnp.int32), lambda _, x: function(x), x)
+    return lax.cond(level.near_null[0] >= 0, function, lambda x: x, x)
 
 
 def prolong_and_apply(
     level: Level, x: jax.Array, finish: Callable[[jax.Array], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     """A correction e = finish(P x), `[k, m]` to `[k, n]`, and A e."""
-    fine = _spread(level.scale[None] * x, level.operator.shape, level.coarse) * level.near_null[None]
+    fine = spread(level, x)
     e = in_memory(level, lambda fine: finish(fine - damping(level) * apply(level.operator, fine)), fine)
     return e, apply(level.operator, e)
 
@@ -205,6 +219,15 @@ def _pseudo_inverse(operator: Stencil) -> jax.Array:
     return (vectors * inverse[None]) @ vectors.T
 
 
+def solve_factored(factor: jax.Array, b: jax.Array) -> jax.Array:
+    """M^-1 of the rows of b, `[k, m]`, for M = C C^T of the lower Cholesky factor C, `[m, m]`.
+
+    For few rows quicker than to find an inverse, on which BLAS puts threads that wait for cores that XLA's hold.
+    """
+    half = lax.linalg.triangular_solve(factor, b, lower=True, transpose_a=True)
+    return lax.linalg.triangular_solve(factor, half, lower=True)
+
+
 def schedule(degree: int, width: float) -> np.ndarray:
     """Chebyshev semi-iteration on [top / width, top], step = a step + b residual / centre: a and b, `[2, degree]`."""
     ratio = (width - 1) / (width + 1)
@@ -216,46 +239,38 @@ def schedule(degree: int, width: float) -> np.ndarray:
     return np.array(turns).T
 
 
-def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Smooth from zero: x, its residual b - A x, and P^T of that.
+def _smoothed(level: Level, b: jax.Array, start: jax.Array | None, degree: int, width: float) -> jax.Array:
+    """Chebyshev semi-iteration for A x = b from a start, or from zero: one pass through memory a step.
 
-    Products stand in a loop so that each is in memory before the next: XLA would compute it anew for every neighbour.
-    The last turn, with another factor, makes the residual smooth as the transposed prolongation asks.
+    x' = x + past (x - before) + fresh (b - A x); a step and a residual of their own would be two passes more.
     """
-    turns = np.concatenate([schedule(degree, width), [[0.0], [0.0]]], 1)
-    past, fresh = (jnp.asarray(row, b.dtype) for row in turns)
     centre = level.top * (1 + 1 / width) / 2
-    last = jnp.arange(degree + 1) == degree
-    fresh = jnp.where(last, 1, fresh / centre)
-    share = jnp.where(last, damping(level), 1)
+    (_, first), *turns = schedule(degree, width).T.tolist()
 
-    def turn(number: jax.Array, state: tuple) -> tuple:
-        x, residual, step = state
-        step = past[number] * step + fresh[number] * residual
-        x = jnp.where(last[number], x, x + step)
-        return x, residual - share[number] * apply(level.operator, step), step
+    def turn(past: float, fresh: float, before: jax.Array | float, x: jax.Array) -> jax.Array:
+        return x + past * (x - before) + fresh / centre * (b - apply(level.operator, x))
 
-    zero = jnp.zeros_like(b)
-    x, smooth, residual = lax.fori_loop(0, degree + 1, turn, (zero, b, zero))
-    coarse = level.scale[None] * pool(level.near_null[None] * smooth, level.operator.shape, level.coarse)
-    return x, residual, coarse
+    if start is None:
+        before, x = jnp.zeros_like(b), first / centre * b
+    else:
+        before, x = start, in_memory(level, functools.partial(turn, 0.0, first, 0.0), start)
+    for past, fresh in turns:
+        before, x = x, in_memory(level, functools.partial(turn, past, fresh, before), x)
+    return x
 
 
-def _up(
-    level: Level, x: jax.Array, residual: jax.Array, coarse: jax.Array, degree: int, width: float
-) -> tuple[jax.Array, jax.Array]:
-    """Add the prolonged correction, then smooth as on the way down: x and its residual."""
-    past, fresh = (jnp.asarray(row, x.dtype) for row in schedule(degree, width))
-    centre = level.top * (1 + 1 / width) / 2
+def _down(level: Level, b: jax.Array, degree: int, width: float) -> tuple[jax.Array, jax.Array]:
+    """Smooth from zero: x, and P^T of its residual b - A x."""
+    x = _smoothed(level, b, None, degree, width)
+    residual = in_memory(level, lambda x: b - apply(level.operator, x), x)
+    return x, restrict_in_memory(level, residual)
 
-    def turn(number: jax.Array, state: tuple) -> tuple:
-        x, residual, step = state
-        step = past[number] * step + fresh[number] / centre * residual
-        return x + step, residual - apply(level.operator, step), step
 
-    correction, product = prolong_and_apply(level, coarse, lambda e: e)
-    state = (x + correction, residual - product, jnp.zeros_like(x))
-    return lax.fori_loop(0, degree, turn, state)[:2]
+def _up(level: Level, b: jax.Array, x: jax.Array, coarse: jax.Array, degree: int, width: float) -> jax.Array:
+    """Add the prolonged correction, then smooth as on the way down."""
+    fine = spread(level, coarse)
+    start = in_memory(level, lambda fine: x + fine - damping(level) * apply(level.operator, fine), fine)
+    return _smoothed(level, b, start, degree, width)
 
 
 def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> jax.Array:
@@ -276,14 +291,17 @@ def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float 
 def cycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> tuple[jax.Array, jax.Array]:
     """As `vcycle`, of few vectors that stay in the caches together, and the residual b - A x that it leaves."""
     level = hierarchy.levels[0]
-    x, residual, coarse = _down(level, b, degree, width)
-    return _up(level, x, residual, _cycle(hierarchy, 1, coarse, degree, width), degree, width)
+    x, coarse = _down(level, b, degree, width)
+    x = _up(level, b, x, _cycle(hierarchy, 1, coarse, degree, width), degree, width)
+    return x, in_memory(level, lambda x: b - apply(level.operator, x), x)
 
 
 def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array, degree: int, width: float) -> jax.Array:
     if depth == len(hierarchy.levels):
-        return jnp.matmul(b, hierarchy.inverse, precision=lax.Precision.HIGHEST)
+        if hierarchy.factored:
+            return solve_factored(hierarchy.solver, b)
+        return jnp.matmul(b, hierarchy.solver, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
-    x, residual, coarse = one_by_one(lambda b: _down(level, b, degree, width), b)
+    x, coarse = one_by_one(lambda b: _down(level, b, degree, width), b)
     correction = _cycle(hierarchy, depth + 1, coarse, degree, width)
-    return one_by_one(lambda x, r, e: _up(level, x, r, e, degree, width)[0], x, residual, correction)
+    return one_by_one(lambda b, x, e: _up(level, b, x, e, degree, width), b, x, correction)

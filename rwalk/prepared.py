@@ -10,6 +10,7 @@ blocks are `[k, n]`.
 
 import functools
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from rwalk.multigrid import Hierarchy, Level
 from rwalk.stencil import Stencil, apply, congruent, reciprocal, strides
 
 EXACT = lax.Precision.HIGHEST
-SMALLEST = 200  # unknowns of the last level
+SMALLEST = 127  # unknowns of the last level; LAPACK takes several threads for more, which wait for XLA's
 FITTED = 1e-2  # residual of the projection of the basis
 MOST = 30  # steps of it
 ROUNDING = 100  # of the last digit, added to the unit diagonal of the matrix that is inverted for each interaction
@@ -212,18 +213,33 @@ def held(hierarchy: Hierarchy, free: jax.Array) -> Hierarchy:
         if following is not None:
             pull = following.near_null**2 * stiff
             level = replace(following, operator=operator, near_null=following.near_null / unit)
-    return Hierarchy(tuple(levels), operator, _regular_inverse(operator))
+    matrix = apply(operator, jnp.eye(operator.size, dtype=operator.diagonal.dtype))
+    factor, good = _factored(matrix + jnp.diag(jnp.where(operator.diagonal > 0, 0, 1).astype(matrix.dtype)))
+    return Hierarchy(
+        tuple(levels), operator, jnp.where(good, factor, jnp.eye(operator.size, dtype=factor.dtype)), factored=True
+    )
 
 
-def _regular_inverse(operator: Stencil) -> jax.Array:
-    """The inverse, with a little added to the diagonal: quicker than a pseudo-inverse."""
-    more = jnp.where(operator.diagonal > 0, ROUNDING * jnp.finfo(operator.diagonal.dtype).eps, 1)
-    inverse = jnp.linalg.inv(apply(operator, jnp.eye(operator.size, dtype=more.dtype)) + jnp.diag(more))
-    return (inverse + inverse.T) / 2
+def _factored(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The lower Cholesky factor of a small matrix of unit diagonal, a little added to that, and whether it exists."""
+    more = ROUNDING * jnp.finfo(matrix.dtype).eps * jnp.eye(len(matrix), dtype=matrix.dtype)
+    factor = lax.linalg.cholesky(matrix + more)
+    return factor, jnp.isfinite(jnp.diagonal(factor)).all()
 
 
-def small_inverse(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Array:
-    """The inverse of (F W)^T A F W, W = P Z; directions that the seeds leave without energy are left out.
+class Small(NamedTuple):
+    """What solves for E = (F W)^T A F W, W = P Z: the Cholesky factor of S E S, `[K, K]`, and S, `[K]` a diagonal."""
+
+    factor: jax.Array
+    scale: jax.Array
+
+    def solve(self, c: jax.Array) -> jax.Array:
+        """Compute c E^-1, `[k, K]`."""
+        return self.scale[None] * multigrid.solve_factored(self.factor, self.scale[None] * c)
+
+
+def small(ready: Prepared, free: jax.Array, at: jax.Array) -> Small:
+    """The small system of a question; directions that the seeds leave without energy are left out.
 
     Args:
         ready: the graph.
@@ -231,18 +247,15 @@ def small_inverse(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Array:
         at: `[M]` flat indices of the seeds, n or more where there is none.
 
     Returns:
-        `[K, K]`.
+        What solves for it.
     """
     matrix = _energies_around(ready, free, at) if len(at) <= SIZES[-1] else _energies_whole(ready, free)
     diagonal = jnp.diagonal(matrix)
-    small = jnp.finfo(matrix.dtype).eps
-    scale = jnp.where(
-        diagonal > small * jnp.diagonal(ready.energies), reciprocal(jnp.sqrt(jnp.maximum(diagonal, 0))), 0
-    )
-    unit = matrix * scale[:, None] * scale[None]
-    one = jnp.where(scale > 0, 0, 1) + ROUNDING * small
-    inverse = jnp.linalg.inv(unit + jnp.diag(one.astype(unit.dtype))) * scale[:, None] * scale[None]
-    return (inverse + inverse.T) / 2
+    least = jnp.finfo(matrix.dtype).eps * jnp.diagonal(ready.energies)
+    scale = jnp.where(diagonal > least, reciprocal(jnp.sqrt(jnp.maximum(diagonal, 0))), 0)
+    one = jnp.where(scale > 0, 0, 1).astype(matrix.dtype)
+    factor, good = _factored(matrix * scale[:, None] * scale[None] + jnp.diag(one))
+    return Small(jnp.where(good, factor, jnp.eye(len(matrix), dtype=factor.dtype)), jnp.where(good, scale, 0))
 
 
 def _energies_whole(ready: Prepared, free: jax.Array) -> jax.Array:

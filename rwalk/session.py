@@ -65,6 +65,7 @@ class Session:
         )
         self.image = jnp.asarray(case.image, told.lattice.weights.dtype).reshape(case.image.shape[0], -1)
         self.active = case.mask.ravel()
+        self.window = tuple(np.percentile(case.image[0][case.mask], [0.5, 99.5]).tolist())  # from black to white
         self.seeds = np.full(self.n, -1, np.int32)
         if told.seeds is not None:
             self.seeds[:] = np.where(case.mask, told.seeds, -1).ravel()

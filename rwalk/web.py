@@ -164,8 +164,7 @@ def _cut(session: Session, given: dict[str, Any]) -> tuple[Any, ...]:
 def picture(session: Session, given: dict[str, Any]) -> bytes:
     """One slice in grey, as PNG; a pixel a voxel."""
     case, cut = session.told.case, _cut(session, given)
-    inside = case.image[0][case.mask]
-    low, high = np.percentile(inside, [0.5, 99.5])
+    low, high = session.window
     grey = np.clip((case.image[0][cut] - low) / max(high - low, 1e-12), 0, 1) * 255
     return _png(np.repeat(grey[..., None], 3, -1))
 
