@@ -1,5 +1,7 @@
 """Answers that the basis deflates, and their certificates, against dense solves."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +92,20 @@ def test_it_converges_to_the_exact_answer_and_in_fewer_steps_than_without_the_ba
     np.testing.assert_allclose(answer.x, exactly(lattice, seeds), atol=1e-8)
     plain = solve.random_walker(lattice, regions=REGIONS, seeds=seeds, tol=1e-11, maximum=300)
     assert int(answer.steps) < int(plain.iterations)
+
+
+def test_a_small_system_that_cannot_be_factored_leaves_the_basis_out(graphs):
+    """Rounding may make it indefinite; then multigrid alone goes on to the same answer."""
+    with jax.enable_x64(True):
+        lattice, ready, _ = graphs[0]
+        at, labels = np.array([0, 300, 500]), np.array([0, 1, 2])
+        spoiled = replace(ready, energies=10 * jnp.ones_like(ready.energies) - 9 * jnp.eye(len(ready.energies)))
+        asked = {"positions": at, "labels": labels, "tol": 1e-11, "maximum": 300}
+        found, wanted = (deflate.answer(each, REGIONS, **asked) for each in (spoiled, ready))
+        np.testing.assert_allclose(found.x, densely(lattice, at, labels), atol=1e-8)
+        assert int(found.steps) > int(wanted.steps)
+        free = jnp.asarray(graph.mass(lattice) > 0).at[at].set(False)
+        assert not prepared.small(spoiled, free, jnp.asarray(at)).scale.any()
 
 
 @settings(deadline=None, max_examples=12)
