@@ -231,8 +231,8 @@ finally:
 def test_memory_does_not_grow_with_a_mapped_volume(tmp_path, suffix):
     """Four times the voxels, the same peak, pages of the mapped files included."""
     peaks = []
-    for layers in (300, 1200):
-        shape = (layers, 1000, 1000)  # 0.3 and 1.2 GB of labels; the files are sparse but for a layer in sixty
+    for layers in (150, 600):
+        shape = (layers, 1000, 1000)  # 0.15 and 0.6 GB of labels a file; they are sparse but for a layer in sixty
         for name in ("truth", "guess"):
             path = tmp_path / f"{name}.{suffix}"
             if suffix == "npy":
