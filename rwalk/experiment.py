@@ -165,9 +165,7 @@ class Segmentation:
         coupled = np.asarray(basis.mass) > 0
         laplacian = graph.stencil_of(lattice)
         ready = None
-        if interact.improves(problem) and not interact.goes_without(
-            problem, lattice
-        ):  # once a graph, not once a question
+        if interact.needs_ready(problem, lattice):  # once a graph, not once a question
             gamma, normalised = problem.gamma or 0.0, self.eigen.normalised
             ready = prepared.prepare(lattice, basis, gamma=gamma, normalised=normalised)
         answer, seconds = timed(

@@ -69,7 +69,7 @@ def ask(
         priors: `[L, *shape]`.
         gamma: weight of the priors.
         normalised: R is the degree.
-        ready: the graph, prepared for this gamma; needed where `improves`, unless it `goes_without`.
+        ready: the graph, prepared for this gamma; needed where `needs_ready`.
         maximum: steps of conjugate gradients at most.
         updated: the pairs are not those of the graph, but nearly: bounds must suppose nothing of them.
 
@@ -107,9 +107,9 @@ def ask(
     return Reply(x, used, promised, *rest)
 
 
-def improves(problem: Problem) -> bool:
-    """Whether answers go on from those of the basis, which asks for a prepared graph."""
-    return bool(problem.residual or problem.error)
+def needs_ready(problem: Problem, lattice: Lattice) -> bool:
+    """Whether the answer shall be nearer than that of the truncated basis, and the prepared graph makes it so."""
+    return bool(problem.residual or problem.error) and not goes_without(problem, lattice)
 
 
 def goes_without(problem: Problem, lattice: Lattice) -> bool:
