@@ -45,7 +45,8 @@ def pair_stats_streamed(
         **options: as in `pair_stats`.
 
     Returns:
-        PairStats.
+        PairStats, computed: no thread holds a piece of the files any more. One that still did when the interpreter ends
+        would abort the process.
 
     Raises:
         ValueError: grids or options that do not fit, a label map without `regions`, or no voxels.
@@ -69,7 +70,7 @@ def pair_stats_streamed(
         before = part
     if total is None:
         raise ValueError(f"the maps have no voxels: shapes {[tuple(x.shape) for x in given]}")
-    return total
+    return jax.block_until_ready(total)
 
 
 def read_blocks(maps: list[Any], grids: list[Any], block: int | None) -> Iterator[list[np.ndarray]]:

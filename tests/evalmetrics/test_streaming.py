@@ -67,6 +67,11 @@ def test_blocks_follow_the_order_on_disk(tmp_path):
     assert boxes[0] == (slice(0, 11), slice(0, 6), slice(0, 2))  # whole planes of the slowest axis
 
 
+def test_nothing_is_computed_after_the_return():
+    maps = [np.zeros((8, 64, 64, 64), np.float32)] * 2
+    assert all(leaf.is_ready() for leaf in jax.tree.leaves(streaming.pair_stats_streamed(*maps, block=1 << 14)))
+
+
 def test_changes_in_a_private_map_survive(tmp_path):
     np.zeros((2, 50), np.float32).tofile(tmp_path / "a")
     private = np.memmap(tmp_path / "a", np.float32, "c", shape=(2, 50))
