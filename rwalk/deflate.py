@@ -90,20 +90,23 @@ def answer(
     at, given = padded(positions, labels, ready.root.size)
     known = reach if certify and not ready.damped else None
     return _answer(
-        ready, at, given, priors, start, known, jnp.asarray(tol, ready.root.dtype), regions,
+        ready, at, given, priors, start, known, np.asarray(tol, ready.root.dtype), regions,
         closed or (priors is None and not ready.damped), maximum, certify,
     )  # fmt: skip
 
 
-def padded(positions: Any, labels: Any, n: int) -> tuple[jax.Array, jax.Array]:
-    """Seeds filled up to one of a few numbers with places beyond the last voxel, so that little is compiled."""
+def padded(positions: Any, labels: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds filled up to one of a few numbers with places beyond the last voxel, so that little is compiled.
+
+    They stay on the host: what a call of a compiled program takes from there costs it a tenth of an array of JAX.
+    """
     count = len(positions)
     size = next((size for size in (0, *SIZES) if count <= size), SIZES[-1])
     while size < count:
         size *= 4
     at, given = (np.full(size, fill, np.int32) for fill in (n, 0))
     at[:count], given[:count] = positions, labels
-    return jnp.asarray(at), jnp.asarray(given)
+    return at, given
 
 
 @functools.partial(jax.jit, static_argnames=("regions", "closed", "maximum", "certify"))
@@ -149,7 +152,8 @@ def _answer(
         far = _certified(ready, right[:columns], y[:columns], way, told, regions)
     x = jnp.where(reached[None], y[:columns] * inverse[None], 0)
     if columns < regions:
-        x = jnp.concatenate([x, jnp.where(reached, 1 - x.sum(0), 0)[None]])
+        rest = 1 - functools.reduce(jnp.add, x)  # fused with what it is joined to; the sum over an axis is not
+        x = jnp.concatenate([x, jnp.where(reached, rest, 0)[None]])
     if priors is not None:
         x = jnp.where((ready.active & (root == 0))[None], priors, x)  # nothing but its prior speaks for a lone voxel
     x = x.at[:, at].set(wanted, mode="drop")
@@ -190,11 +194,11 @@ def _solve(
     def lower(r: jax.Array) -> jax.Array:
         return jnp.matmul(multigrid.restrict_in_memory(levels[0], r), ready.coarse, precision=EXACT)
 
-    def lift(c: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A step W E^-1 c, and F A of it."""
+    def lift(c: jax.Array, z: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
+        """The step W E^-1 c from z, and F A of where it leads."""
         c = jnp.matmul(system.solve(c), ready.coarse.T, precision=EXACT)
-        e, product = multigrid.prolong_and_apply(levels[0], c, lambda e: keep * e)
-        return e, keep * product
+        z, product = multigrid.prolong_and_apply(levels[0], c, lambda e: z + keep * e)
+        return z, keep * product
 
     size = jnp.linalg.norm(right, axis=1)
     size = jnp.where(size > 0, size, 1)
@@ -205,8 +209,7 @@ def _solve(
     def step(state: tuple) -> tuple:
         y, r, p, image, energy, count = state
         z, left = multigrid.cycle(hierarchy, r, degree=DEGREE)
-        e, product = lift(lower(left))
-        z, product = z + e, r - left + product
+        z, product = lift(lower(left), z)
         new = (r * z).sum(1)
         turn = _divided(new, energy)[:, None]
         p, image = z + turn * p, product + turn * image

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from rwalk import stencil
-from rwalk.stencil import Stencil, apply, in_groups, one_by_one, reciprocal
+from rwalk.stencil import Stencil, apply, in_groups, reciprocal
 
 FACTOR = 3
 POWER_STEPS = 15
@@ -289,10 +289,9 @@ def vcycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float 
 
 
 def cycle(hierarchy: Hierarchy, b: jax.Array, *, degree: int = 2, width: float = 6.0) -> tuple[jax.Array, jax.Array]:
-    """As `vcycle`, of few vectors that stay in the caches together, and the residual b - A x that it leaves."""
+    """As `vcycle`, of few vectors, and the residual b - A x that it leaves."""
     level = hierarchy.levels[0]
-    x, coarse = _down(level, b, degree, width)
-    x = _up(level, b, x, _cycle(hierarchy, 1, coarse, degree, width), degree, width)
+    x = _cycle(hierarchy, 0, b, degree, width)
     return x, in_memory(level, lambda x: b - apply(level.operator, x), x)
 
 
@@ -302,6 +301,5 @@ def _cycle(hierarchy: Hierarchy, depth: int, b: jax.Array, degree: int, width: f
             return solve_factored(hierarchy.solver, b)
         return jnp.matmul(b, hierarchy.solver, precision=lax.Precision.HIGHEST)
     level = hierarchy.levels[depth]
-    x, coarse = one_by_one(lambda b: _down(level, b, degree, width), b)
-    correction = _cycle(hierarchy, depth + 1, coarse, degree, width)
-    return one_by_one(lambda b, x, e: _up(level, b, x, e, degree, width), b, x, correction)
+    x, coarse = _down(level, b, degree, width)
+    return _up(level, b, x, _cycle(hierarchy, depth + 1, coarse, degree, width), degree, width)

@@ -288,9 +288,8 @@ def _energies_around(ready: Prepared, free: jax.Array, at: jax.Array) -> jax.Arr
     own = near[:, 0] * seen
     border = (jnp.where(free[around], entries, 0)[..., None] * near).sum(1) * seen
     between = (jnp.where(free[around], 0, entries)[..., None] * near).sum(1) * seen
-    crossed = jnp.matmul(own.T, border, precision=EXACT)
-    matrix = ready.energies - crossed - crossed.T - jnp.matmul(own.T, between, precision=EXACT)
-    return multigrid.in_memory(level, lambda matrix: (matrix + matrix.T) / 2, matrix)
+    crossed = jnp.matmul(own.T, border + between / 2, precision=EXACT)
+    return multigrid.in_memory(level, lambda crossed: ready.energies - crossed - crossed.T, crossed)
 
 
 def _around(operator: Stencil, places: jax.Array) -> tuple[jax.Array, jax.Array]:
