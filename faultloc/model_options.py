@@ -33,7 +33,7 @@ class Tflm:
     steps: int = Field(gt=0)
     rate: float = Field(gt=0)
     grid: tuple[dict[str, Any], ...]
-    criterion: Literal["skipped", "likelihood"]
+    criterion: Literal["skipped", "likelihood", "loss"]
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")

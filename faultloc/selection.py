@@ -21,7 +21,7 @@ from faultloc.io import InputError
 from faultloc.programs import program
 from faultloc.rankers import Fitted, demand
 
-Criterion = Literal["skipped", "likelihood"]
+Criterion = Literal["skipped", "likelihood", "loss"]
 
 
 class Setting(NamedTuple):
@@ -52,7 +52,8 @@ class Tflm:
 
     Args:
         settings: to choose from; the first wins ties.
-        criterion: fraction skipped with ties against us, or log-probability of the faulty lines.
+        criterion: fraction skipped with ties against us, log-probability of the faulty lines, or the loss that is
+            minimised, with both of its terms as a `Setting` has them by default, less its penalty.
         restarts: of the model that is learned with the chosen setting; the choice itself is made without.
         steps: of the gradient, or rounds of EM.
         rate: of the gradient.
@@ -214,8 +215,15 @@ def _scores(
 ) -> list[float]:
     """How well one model ranks each of some bugs, higher is better."""
     lines = [scores[forest.place[i]].astype(np.float64) for i in bugs]
+    if criterion == "skipped":
+        bands = [metrics.band(s, faulty[i]) for s, i in zip(lines, bugs, strict=True)]
+        return [metrics.fraction_skipped(band, "strict") for band in bands]
+    found = [float(np.logaddexp.reduce(s[faulty[i]])) for s, i in zip(lines, bugs, strict=True)]
     if criterion == "likelihood":
-        return [float(np.logaddexp.reduce(s[faulty[i]])) for s, i in zip(lines, bugs, strict=True)]
-    return [
-        metrics.fraction_skipped(metrics.band(s, faulty[i]), "strict") for s, i in zip(lines, bugs, strict=True)
-    ]  # fmt: skip
+        return found
+    both = Setting()
+    above = [
+        np.logaddexp(0, np.delete(s, faulty[i]) - f).sum() / len(s)
+        for s, f, i in zip(lines, found, bugs, strict=True)
+    ]
+    return [both.listwise * f - both.pairwise * float(a) for f, a in zip(found, above, strict=True)]

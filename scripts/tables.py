@@ -53,8 +53,7 @@ def results_page(tables: list[TableSpec], benches: list[dict[str, Any]]) -> str:
         parts += ["## Speed", SPEED]
     for package in dict.fromkeys(_package(bench) for bench in benches):
         measured = [bench for bench in benches if _package(bench) == package]
-        pairs = [pair for bench in measured for pair in zip(bench["rows"], bench["details"], strict=True)]
-        rows = [[_shown(key, _merged(*pair).get(key)) for key in HEADER] for pair in pairs]
+        rows = [[_shown(key, row.get(key)) for key in HEADER] for bench in measured for row in _merged(bench)]
         parts += [f"### {package}", tabulate(rows, list(HEADER.values()), tablefmt="github", disable_numparse=True)]
         parts += list(dict.fromkeys(_origin(bench["provenance"]) for bench in measured))
     return "\n\n".join(parts) + "\n"
@@ -63,6 +62,7 @@ def results_page(tables: list[TableSpec], benches: list[dict[str, Any]]) -> str:
 HEADER = {
     "name": "benchmark",
     "peer": "peer",
+    "threads": "threads",
     "ours_s": "ours, ms",
     "peer_s": "peer, ms",
     "ratio": "ratio",
@@ -97,10 +97,15 @@ def _variant(provenance: dict[str, Any]) -> str:
     return f" ({', '.join(more)})" if more else ""
 
 
-def _merged(row: dict[str, Any], detail: dict[str, Any]) -> dict[str, Any]:
-    ours, floor, status = row.get("ours_s"), detail.get("floor_s"), detail.get("status")
-    merged = {**row, "floor": ours / floor if ours and floor else None, "extra_mb": detail.get("extra_mb")}
-    return merged if status == "measured" else {**merged, "peer_s": status}
+def _merged(bench: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a file with what stands in its details and its head."""
+    merged = []
+    for row, detail in zip(bench["rows"], bench["details"], strict=True):
+        ours, floor, status = row.get("ours_s"), detail.get("floor_s"), detail.get("status")
+        more = {"floor": ours / floor if ours and floor else None, "extra_mb": detail.get("extra_mb")}
+        absent = {} if status == "measured" else {"peer_s": status}
+        merged.append({**row, **more, "threads": bench["provenance"].get("threads"), **absent})
+    return merged
 
 
 def _shown(key: str, value: Any) -> str:

@@ -206,6 +206,19 @@ def test_the_posterior_is_a_distribution_and_unknown_kinds_are_neutral():
     np.testing.assert_allclose(models.log_odds(model, strange)[:, 0], expected)
 
 
+def test_settings_are_chosen_by_the_loss_that_is_minimised():
+    given = examples()
+    planted, faulty = forest.plant(given), [example.faulty for example in given]
+    learned = learn.fit_folds(
+        planted, np.ones((planted.bugs, 1)), jax.random.key(0), subclasses=1, restarts=1, steps=5, rate=0.1,
+        penalty=gradient.Penalty(ridge=0.0),
+    )  # fmt: skip
+    found = selection._scores(planted, faulty, list(range(planted.bugs)), learned.scores[:, 0, 0], "loss")
+    assert -sum(found) == pytest.approx(learned.loss[0, 0], rel=1e-5)
+    likelihood = selection._scores(planted, faulty, [0], learned.scores[:, 0, 0], "likelihood")
+    assert likelihood[0] == pytest.approx(np.log(np.exp(learned.scores[planted.place[0], 0, 0][faulty[0]]).sum()))
+
+
 def test_nothing_to_learn_from_is_refused():
     with pytest.raises(ValueError, match="no bug to learn from"):
         learn.fit([])

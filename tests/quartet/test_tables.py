@@ -102,6 +102,7 @@ def test_results_page_says_where_each_table_comes_from(sweep, tmp_path):
         "date": "2026-01-01",
         "hardware": "a cpu",
         "package": "evalmetrics",
+        "threads": 2,
     }
     missing = {"name": "pairs", "peer": "cdist", "ours_s": 0.01, "peer_s": None, "bar": 2.5, "met": None}
     details = [{"status": "measured", "floor_s": 0.002, "extra_mb": 3.0}, {"status": "not installed"}]
@@ -114,7 +115,7 @@ def test_results_page_says_where_each_table_comes_from(sweep, tmp_path):
     assert "| pairs" in text
     measured, absent = (line for line in text.splitlines() if line.startswith("| pairs"))
     cells = [cell.strip() for cell in measured.split("|")[1:-1]]
-    assert cells == ["pairs", "NumPy", "10", "200", "20", "10", "yes", "0", "5", "3"]
+    assert cells == ["pairs", "NumPy", "2", "10", "200", "20", "10", "yes", "0", "5", "3"]
     assert "not installed" in absent
     assert "yes" not in absent
     assert "`bench.py x --only a --reps 2`" in text
