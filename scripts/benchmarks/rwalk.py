@@ -27,6 +27,9 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         interaction("online_256", plane(256), 80, 30, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
         interaction("stroke_256", plane(256), 80, None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf"), newest=2),
         interaction("online_128_cubed", volume(128), 40, 50, every=48, classes=4, modes=("cg_j", "cg_mg"), tol=0.015),
+        interaction(
+            "stroke_128_cubed", volume(128), 40, None, every=48, classes=4, modes=("cg_mg",), tol=0.015, newest=2
+        ),
         exact("exact_256", plane(256), None, every=64, classes=3, modes=("cg_j", "cg_mg", "bf")),
         exact("exact_128_cubed", volume(128), 3, every=48, classes=4, modes=("cg_j", "cg_mg")),
         *_rwalk_pairs.pairs(settings),
