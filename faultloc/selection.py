@@ -223,7 +223,6 @@ def _scores(
         return found
     both = Setting()
     above = [
-        np.logaddexp(0, np.delete(s, faulty[i]) - f).sum() / len(s)
-        for s, f, i in zip(lines, found, bugs, strict=True)
+        np.logaddexp(0, np.delete(s, faulty[i]) - f).sum() / len(s) for s, f, i in zip(lines, found, bugs, strict=True)
     ]
     return [both.listwise * f - both.pairwise * float(a) for f, a in zip(found, above, strict=True)]

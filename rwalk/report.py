@@ -96,7 +96,7 @@ def pictures(found: dict[str, np.ndarray], case: Case, seeds: np.ndarray, row: d
         _entropy(found),
     ]
     bound = row.get("error/pointwise_bound")
-    if bound is not None:
+    if bound is not None and bound < 0.5:  # a larger one settles no label
         loose = mask & (found["margin"] <= 2 * bound)
         marked = np.where(loose[..., None], np.array([255.0, 40, 120]), 0.6 * base)
         note = f"margin not above twice the bound of {page.show(bound)}: {page.percent(loose[mask].mean())} of the mask"
@@ -123,7 +123,7 @@ def write_page(
     if "dice" in row:
         note = f"the exact solution has {row['dice_exact']:.3f}"
         tiles.insert(0, page.Tile("Dice, mean of the labels", f"{row['dice']:.3f}", note))
-    if "flips/share" in row:
+    if row.get("flips/share", 1) < 1:
         tiles.append(page.Tile("could flip", page.percent(row["flips/share"]), "of the voxels, by the pointwise bound"))
     figures = [
         (name, page.percent(row[name]) if name in SHARES else page.show(row[name]), meaning)

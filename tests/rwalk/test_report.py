@@ -56,6 +56,15 @@ def test_a_slice_has_one_plane_and_seeds_have_no_bound(tmp_path):
     assert "there is no bound for seeds" in page
 
 
+def test_a_bound_that_settles_no_label_is_not_drawn(tmp_path):
+    shape = (10, 9)
+    row = {**ROW, "error/pointwise_bound": 2.4, "flips/share": 1.0}
+    report.write(found_of(shape), case_of(shape), np.full(shape, -1), row, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "could flip" not in page
+
+
 def test_pictures_have_their_true_proportions_and_stand_upright():
     panel = np.zeros((4, 8, 3))
     panel[0, 0] = 255
