@@ -148,7 +148,8 @@ class Collector:
             pytest.fail(f"time limit of {self.timeout:g} s", pytrace=False)
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, self.timeout)
+        # It rings again and again, as the program may swallow the first one in a bare `except`.
+        signal.setitimer(signal.ITIMER_REAL, self.timeout, max(self.timeout / 4, 0.05))
         try:
             yield
         finally:

@@ -145,6 +145,32 @@ def test_a_test_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
     assert "time limit of 0.5 s" in session.notes[0]
 
 
+def test_a_limit_that_is_swallowed_once_comes_again(tmp_path):
+    tests = (
+        "import time\nfrom pkg import numbers\n\ndef test_swallows():\n    try:\n        time.sleep(60)\n"
+        "    except BaseException:\n        numbers.halve(2)\n    time.sleep(60)\n"
+    )
+    (only,) = runner.run(make(tmp_path, tests), test_timeout=0.5, timeout=50).tests
+    assert (only.outcome, only.message) == ("timeout", "Failed: time limit of 0.5 s")
+    assert list(only.lines.values()) == [[5, 7]]
+
+
+def test_a_hang_that_nothing_interrupts_is_ended_and_the_tests_after_it_are_run(tmp_path):
+    tests = (
+        "import time\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
+        "def test_stubborn():\n    numbers.halve(3)\n    while True:\n        try:\n            time.sleep(0.1)\n"
+        "        except BaseException:\n            pass\n\n"
+        "def test_last():\n    assert numbers.halve(3) == 5\n"
+    )
+    session = runner.run(make(tmp_path, tests), test_timeout=0.5, timeout=100)
+    found = {test.name.split("::")[1]: test for test in session.tests}
+    assert {name: test.outcome for name, test in found.items()} == {
+        "test_first": "passed", "test_stubborn": "timeout", "test_last": "failed",
+    }  # fmt: skip
+    assert list(found["test_stubborn"].lines.values()) == [[5, 6]]
+    assert session.notes == ("tests/test_numbers.py::test_stubborn: fell silent, its process was ended",)
+
+
 def test_a_run_that_python_cannot_interrupt_is_ended_and_what_was_recorded_is_kept(tmp_path):
     tests = (
         "import signal\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
@@ -258,4 +284,4 @@ def test_a_suite_that_dies_again_and_again_is_given_up_with_what_was_recorded(tm
     deaths = "".join(f"def test_{i}():\n    numbers.halve({i})\n    os.abort()\n\n" for i in range(8))
     session = runner.run(make(tmp_path, f"import os\nfrom pkg import numbers\n\n{deaths}"))
     assert [test.outcome for test in session.tests] == ["crash"] * runner.CRASHES
-    assert session.notes[0] == f"the interpreter died {runner.CRASHES} times: not all tests ran"
+    assert session.notes[0] == f"the interpreter died or fell silent {runner.CRASHES} times: not all tests ran"
