@@ -243,6 +243,15 @@ def test_tests_environments_and_hidden_folders_are_not_watched(tmp_path):
     assert np.array_equal(list(only.lines), [str(tmp_path / "pkg" / "numbers.py")])
 
 
+def test_a_project_that_stops_at_the_first_failure_is_run_to_its_end(tmp_path):
+    make(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -x\n")
+    session = runner.run(tmp_path)
+    assert {test.name.split("::")[1]: test.outcome for test in session.tests} == OUTCOMES
+    (*_, last) = runner.run(tmp_path, arguments=["-x"]).tests
+    assert last.outcome == "failed"
+
+
 SPREAD = """\
 import os
 from pkg import numbers
