@@ -78,8 +78,11 @@ class Collector:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items, config):
-        """Leave out what an earlier, crashed session has run."""
+        """Watch no file of tests, whatever its name; leave out what an earlier, crashed session has run."""
+        modules = {item.module for item in items if isinstance(item, pytest.Function)}  # a doctest is in the program
+        self.recorder.program.leave_out(filter(None, (getattr(module, "__file__", None) for module in modules)))
         if left_out := [item for item in items if item.nodeid in self.skipped]:
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if item.nodeid not in self.skipped]

@@ -252,6 +252,28 @@ def test_a_project_that_stops_at_the_first_failure_is_run_to_its_end(tmp_path):
     assert last.outcome == "failed"
 
 
+def test_files_of_tests_are_not_watched_whatever_their_names(tmp_path):
+    doctest = '\n\ndef tested():\n    """\n    >>> tested()\n    1\n    """\n    return 1\n'
+    make(tmp_path, "", MODULE + doctest)
+    tests = "from pkg import numbers\n\ndef doubled(x):\n    return x + x\n\nSTART = doubled(1)\n\ndef test_it():\n"
+    tests += "    numbers.halve(doubled(START))\n"
+    (tmp_path / "pkg" / "tests.py").write_text(tests)
+    (tmp_path / "pkg" / "check_numbers.py").write_text(tests)
+    settings = "python_files = tests.py check_*.py\naddopts = --doctest-modules\n"
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\n{settings}")
+    session = runner.run(tmp_path)
+    numbers = str(tmp_path / "pkg" / "numbers.py")
+    assert {test.name: list(test.lines) for test in session.tests} == {
+        "pkg/check_numbers.py::test_it": [numbers],
+        "pkg/numbers.py::pkg.numbers.tested": [numbers],
+        "pkg/tests.py::test_it": [numbers],
+    }
+    assert sorted(session.imports) == [str(tmp_path / "pkg" / "__init__.py"), numbers]
+    # A file that is watched by its own name is the program, also where its tests lie beside the code.
+    session = runner.run(tmp_path, source=["pkg/check_numbers.py"], arguments=["pkg/check_numbers.py"])
+    assert [list(test.lines.values()) for test in session.tests] == [[[4, 9]]]
+
+
 SPREAD = """\
 import os
 from pkg import numbers
