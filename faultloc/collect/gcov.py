@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from faultloc.collect.process import leaving_nothing
 from faultloc.collect.runner import Session, Test
 from faultloc.io import InputError
 
@@ -64,7 +65,7 @@ def run(
         raise InputError(f"corpus.path: {project} is not a folder; give that of a C program")
     commands = _tests(project / tests)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
+    with leaving_nothing(), tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
         copy = Path(scratch).resolve() / "project"
         shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "*.gcda", "*.gcno"))
         _build(copy, build)

@@ -5,9 +5,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 from faultloc.io import InputError
@@ -28,6 +31,25 @@ class Ended(NamedTuple):
     status: int | None
     output: str
     silent: frozenset[Path]
+
+
+@contextlib.contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """Let a request to terminate unwind what is inside, so that what it started ends and its folders go."""
+
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
+        sys.exit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield  # of whom embeds us
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def call(

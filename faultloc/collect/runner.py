@@ -86,7 +86,7 @@ def run(
         if not path.exists():
             raise InputError(f"corpus.watch: {path} does not exist; name files or folders below {project}")
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
+    with process.leaving_nothing(), tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
         lent = Path(scratch) / _LENT
         lent.mkdir()
         for name in ("__init__.py", "plugin.py", "recorder.py"):

@@ -1,7 +1,10 @@
 """Recording of real pytest runs, in an interpreter of their own, as a user's project would be."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -193,6 +196,28 @@ def test_an_interpreter_that_dies_is_noted_and_the_tests_after_it_are_run(tmp_pa
     assert found == {"test_first": "passed", "test_dies": "crash", "test_last": "passed"}
     assert [list(test.lines.values()) for test in session.tests if "test_dies" in test.name] == [[[5, 6]]]
     assert session.notes == ("tests/test_numbers.py::test_dies: the interpreter died",)
+
+
+def test_a_request_to_terminate_ends_the_session_and_takes_its_folder_along(tmp_path):
+    tests = (
+        "import os, pathlib, time\n\ndef test_waits():\n    new = pathlib.Path('new')\n"
+        "    new.write_text(str(os.getpid()))\n    new.rename('pid')\n    time.sleep(60)\n"
+    )
+    make(tmp_path / "project", tests)
+    (tmp_path / "scratch").mkdir()
+    command = [sys.executable, "-c", "from faultloc.collect import runner; runner.run('.')"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "scratch")}
+    asked = subprocess.Popen(command, cwd=tmp_path / "project", env=environment)
+    try:
+        while asked.poll() is None and not (tmp_path / "project" / "pid").exists():
+            time.sleep(0.05)
+        asked.terminate()
+        assert asked.wait(30) == 128 + signal.SIGTERM
+    finally:
+        asked.kill()
+    assert list((tmp_path / "scratch").glob("faultloc-*")) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "project" / "pid").read_text()), 0)
 
 
 def test_files_that_cannot_be_collected_are_named(tmp_path):
