@@ -58,7 +58,8 @@ def run(
         test_timeout: limit of one test, seconds.
 
     Raises:
-        InputError: there is no such folder or test, the program does not build, or gcov does not answer.
+        InputError: there is no such folder or test, the program does not build or not for coverage, or gcov does not
+            answer.
     """
     project = Path(project).resolve()
     if not project.is_dir():
@@ -116,6 +117,11 @@ def _build(copy: Path, build: str | None) -> None:
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
             raise InputError(f"corpus.build: the program does not build ({(said or ['no message'])[0].strip()})")
+    if next(copy.rglob("*.gcno"), None) is None:  # what gcc leaves beside each object; a copy of the project has none
+        raise InputError(
+            "corpus.build: nothing was compiled with $FAULTLOC_FLAGS; pass them to the compiler and the linker, and "
+            "begin with what removes an earlier build, such as make clean"
+        )
 
 
 def _call(command: str, folder: Path, limit: float) -> tuple[str, str]:

@@ -147,6 +147,7 @@ def test_a_build_of_the_users_own_is_run(project, tmp_path):
         ({"tests": "none.txt"}, "corpus.tests: .*none.txt does not exist; it holds one test a line"),
         ({"build": "false"}, r"corpus.build: the program does not build \(no message\)"),
         ({"build": "cc no_such.c"}, r"corpus.build: the program does not build \(.*no_such.c"),
+        ({"build": "cc -o program main.c"}, r"corpus.build: nothing was compiled with \$FAULTLOC_FLAGS; .* make clean"),
         ({"gcov": "no-such-gcov"}, "corpus.gcov: cannot start no-such-gcov"),
         ({"watch": ("lib",)}, "corpus.watch: no compiled file lies in lib"),
     ],
