@@ -140,10 +140,11 @@ def _call(command: str, folder: Path, limit: float) -> tuple[str, str]:
     if status == 0:
         return "passed", ""
     last = (said.strip().splitlines() or [""])[-1][:300]
-    if status < 0 or status > 128:
-        number = -status if status < 0 else status - 128
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return "crash", f"died by {name}"
+    number = -status if status < 0 else status - 128  # a shell adds 128; 255 may also be the -1 of a program
+    if number in set(signal.Signals):
+        return "crash", f"died by {signal.Signals(number).name}"
+    if status < 0:
+        return "crash", f"died by signal {number}"
     return "failed", last or f"exit status {status}"
 
 
