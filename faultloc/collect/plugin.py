@@ -47,6 +47,8 @@ def pytest_configure(config):
     if folder is None:
         return
     config.option.faultloc = folder = os.path.abspath(folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise pytest.UsageError(f"--faultloc: {folder} is a file; give a folder, which need not exist")
     spread = getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no"
     if spread and not hasattr(config, "workerinput"):
         return

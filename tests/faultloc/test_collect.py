@@ -239,6 +239,15 @@ def test_the_plugin_of_the_installed_package_records_too(tmp_path, monkeypatch):
     assert {test.name.split("::")[1]: test.outcome for test in session.tests} == OUTCOMES
 
 
+def test_a_file_in_place_of_the_folder_of_records_is_refused_in_one_line(tmp_path):
+    make(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "faultloc.collect.plugin", "--faultloc=conftest.py", "tests"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    line = f"ERROR: --faultloc: {tmp_path / 'conftest.py'} is a file; give a folder, which need not exist"
+    assert done.stderr.strip() == line
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
