@@ -215,32 +215,34 @@ def log_density(circuit: Circuit, rows: Any, *, semiring: Semiring = "sum") -> j
 
     Args:
         circuit: see `build`.
-        rows: `[B, V]` values; NaN where a variable is not observed.
-        semiring: "sum" | "max".
+        rows: `[B, V]` values; NaN where a variable is not observed. A value that a table does not hold is impossible.
+        semiring: "sum" | "max", which also takes the largest term of every sum.
 
     Returns:
         `[B]`.
     """
-    return from_leaves(circuit, leaf_logs(circuit, jnp.asarray(rows, jnp.float32)), semiring=semiring)
+    logs = leaf_logs(circuit, jnp.asarray(rows, jnp.float32), semiring=semiring)
+    return from_leaves(circuit, logs, semiring=semiring)
 
 
-def leaf_logs(circuit: Circuit, rows: jax.Array) -> jax.Array:
-    """`[leaves, B]` log-density of each leaf; zero where its variable is not observed."""
-    return _leaf_logs(circuit.leaves, rows)
+def leaf_logs(circuit: Circuit, rows: jax.Array, *, semiring: Semiring = "sum") -> jax.Array:
+    """`[leaves, B]` log-density of each leaf; of an unobserved variable zero, or that of the leaf's mode with "max"."""
+    return _leaf_logs(circuit.leaves, rows, semiring)
 
 
-@jax.jit
-def _leaf_logs(leaves: Leaves, rows: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="semiring")
+def _leaf_logs(leaves: Leaves, rows: jax.Array, semiring: Semiring) -> jax.Array:
     given = rows.T
     x = given[leaves.categorical]
     value = jnp.clip(jnp.where(jnp.isnan(x), 0, x).astype(jnp.int32), 0, leaves.log_table.shape[1] - 1)
-    tables = jnp.where(jnp.isnan(x), 0, jnp.take_along_axis(leaves.log_table, value, axis=1))
+    tables = jnp.where(value.astype(x.dtype) == x, jnp.take_along_axis(leaves.log_table, value, axis=1), -jnp.inf)
+    tables = jnp.where(jnp.isnan(x), leaves.log_table.max(1, keepdims=True) if semiring == "max" else 0, tables)
     x = given[leaves.gaussian]
     mean, deviation = leaves.mean[:, None], leaves.deviation[:, None]
-    # Without a value the factor is one; the mean in its place keeps derivatives finite.
+    # The mean in place of no value is the mode, and keeps derivatives finite.
     standard = (jnp.where(jnp.isnan(x), mean, x) - mean) / deviation
     normal = -(standard**2) / 2 - jnp.log(deviation) - jnp.float32(np.log(2 * np.pi) / 2)
-    return jnp.concatenate([tables, jnp.where(jnp.isnan(x), 0, normal)])
+    return jnp.concatenate([tables, normal if semiring == "max" else jnp.where(jnp.isnan(x), 0, normal)])
 
 
 def from_leaves(circuit: Circuit, leaves: jax.Array, *, semiring: Semiring = "sum") -> jax.Array:

@@ -5,8 +5,10 @@ not define are undefined, and `#if` of what only a compiler could know takes its
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+# A literal, kept; a comment; the start of a comment that goes on in the next line.
+_TOKEN = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|//.*|/\*.*?\*/|(/\*).*""")
 _DIRECTIVE = re.compile(r"\s*#\s*(if|ifdef|ifndef|elif|else|endif|define|undef)\b(.*)", re.DOTALL)
 _ALLOWED = re.compile(r"[\s\d()<>=!&|+*/%-]*")
 
@@ -24,14 +26,13 @@ def resolve(text: str, defined: Mapping[str, str] | None = None) -> str:
     macros = dict(defined or {})
     taken: list[tuple[bool, bool]] = []  # of each open conditional: whether this branch is taken, whether any was
     lines = []
-    for rows in _logical(text):
-        logical = "".join(row.rstrip("\r\n").removesuffix("\\") for row in rows)
-        found = _DIRECTIVE.match(logical)
+    for rows, said in _logical(text):
+        found = _DIRECTIVE.match(said)
         live = all(now for now, _ in taken)
         if found is None:
             lines += [row if live else _blank(row) for row in rows]
             continue
-        word, rest = found[1], re.sub(r"/\*.*?\*/|//.*", " ", found[2]).strip()
+        word, rest = found[1], found[2].strip()
         if word in ("if", "ifdef", "ifndef"):
             yes = live and _holds(word, rest, macros)
             taken.append((yes, yes))
@@ -52,14 +53,37 @@ def resolve(text: str, defined: Mapping[str, str] | None = None) -> str:
     return "".join(lines)
 
 
-def _logical(text: str) -> list[list[str]]:
-    """The rows of each logical line; a backslash at the end goes on with the next."""
-    found: list[list[str]] = [[]]
+def _logical(text: str) -> Iterator[tuple[list[str], str]]:
+    """The rows of each logical line and what it says without comments.
+
+    A backslash at the end goes on with the next row, and so does an open comment, in which nothing is a directive.
+    """
+    rows: list[str] = []
+    spliced = said = ""
+    inside = False
     for row in text.splitlines(keepends=True):
-        found[-1].append(row)
-        if not row.rstrip("\r\n").endswith("\\"):
-            found.append([])
-    return [rows for rows in found if rows]
+        rows.append(row)
+        body = row.rstrip("\r\n")
+        spliced += body.removesuffix("\\")
+        if body.endswith("\\"):
+            continue
+        bare, inside = _without_comments(spliced, inside=inside)
+        said, spliced = said + bare, ""
+        if not inside:
+            yield rows, said
+            rows, said = [], ""
+    if rows:
+        yield rows, said + _without_comments(spliced, inside=inside)[0]
+
+
+def _without_comments(line: str, *, inside: bool) -> tuple[str, bool]:
+    """A line with blanks for its comments, and whether one is open after it, given whether one was before."""
+    if inside:
+        _, closed, line = line.partition("*/")
+        if not closed:
+            return "", True
+    bare = _TOKEN.sub(lambda token: token[1] or token[2] or " ", line)
+    return bare.removesuffix("/*"), bare.endswith("/*")
 
 
 def _blank(row: str) -> str:

@@ -44,7 +44,7 @@ def marginals(circuit: Circuit, rows: Any) -> Marginals:
         mean[:, variable] = so_far + used[count + row] * np.asarray(leaves.mean)[row]
     seen = ~np.isnan(given)
     categorical = seen & np.isin(np.arange(given.shape[1]), np.asarray(leaves.categorical))
-    found[categorical] = np.eye(table.shape[1])[given[categorical].astype(int)]
+    found[categorical] = given[categorical][:, None] == np.arange(table.shape[1])
     continuous = seen & np.isin(np.arange(given.shape[1]), np.asarray(leaves.gaussian))
     mean[continuous] = given[continuous]
     return Marginals(found, mean)
@@ -110,14 +110,8 @@ def sample(circuit: Circuit, rows: Any, key: jax.Array) -> np.ndarray:
 
 
 def _filled(circuit: Circuit, rows: np.ndarray, semiring: Semiring) -> np.ndarray:
-    """`[Q, B]` logarithms of all nodes; with "max" a leaf that is not observed gives that of its mode."""
-    logs = leaf_logs(circuit, jnp.asarray(rows))
-    if semiring == "max":
-        leaves, missing = circuit.leaves, jnp.isnan(jnp.asarray(rows)).T
-        modes = leaves.log_table.max(1) if len(leaves.categorical) else jnp.zeros(0)
-        peaks = jnp.concatenate([modes, -jnp.log(leaves.deviation) - jnp.float32(np.log(2 * np.pi) / 2)])
-        variable = jnp.concatenate([leaves.categorical, leaves.gaussian])
-        logs = jnp.where(missing[variable], peaks[:, None], logs)
+    """`[Q, B]` logarithms of all nodes."""
+    logs = leaf_logs(circuit, jnp.asarray(rows), semiring=semiring)
     return np.asarray(from_leaves_upward(circuit, logs, semiring=semiring))
 
 

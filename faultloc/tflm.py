@@ -274,7 +274,7 @@ def _shares(semiring: Semiring, values: jax.Array, axis: int, total: jax.Array |
 
 
 def _padded(values: jax.Array) -> jax.Array:
-    return jnp.concatenate([values, jnp.zeros_like(values[:1])])
+    return jnp.concatenate([values, jnp.zeros_like(values, shape=(1, *values.shape[1:]))])
 
 
 def _leading(mask: jax.Array, like: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from faultloc.collect.process import leaving_nothing
 from faultloc.collect.runner import Session, Test
 from faultloc.io import InputError
 
@@ -57,14 +58,15 @@ def run(
         test_timeout: limit of one test, seconds.
 
     Raises:
-        InputError: there is no such folder or test, the program does not build, or gcov does not answer.
+        InputError: there is no such folder or test, the program does not build or not for coverage, or gcov does not
+            answer.
     """
     project = Path(project).resolve()
     if not project.is_dir():
         raise InputError(f"corpus.path: {project} is not a folder; give that of a C program")
     commands = _tests(project / tests)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
+    with leaving_nothing(), tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
         copy = Path(scratch).resolve() / "project"
         shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "*.gcda", "*.gcno"))
         _build(copy, build)
@@ -115,6 +117,11 @@ def _build(copy: Path, build: str | None) -> None:
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
             raise InputError(f"corpus.build: the program does not build ({(said or ['no message'])[0].strip()})")
+    if next(copy.rglob("*.gcno"), None) is None:  # what gcc leaves beside each object; a copy of the project has none
+        raise InputError(
+            "corpus.build: nothing was compiled with $FAULTLOC_FLAGS; pass them to the compiler and the linker, and "
+            "begin with what removes an earlier build, such as make clean"
+        )
 
 
 def _call(command: str, folder: Path, limit: float) -> tuple[str, str]:
@@ -133,10 +140,11 @@ def _call(command: str, folder: Path, limit: float) -> tuple[str, str]:
     if status == 0:
         return "passed", ""
     last = (said.strip().splitlines() or [""])[-1][:300]
-    if status < 0 or status > 128:
-        number = -status if status < 0 else status - 128
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return "crash", f"died by {name}"
+    number = -status if status < 0 else status - 128  # a shell adds 128; 255 may also be the -1 of a program
+    if number in set(signal.Signals):
+        return "crash", f"died by {signal.Signals(number).name}"
+    if status < 0:
+        return "crash", f"died by signal {number}"
     return "failed", last or f"exit status {status}"
 
 

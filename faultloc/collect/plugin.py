@@ -47,6 +47,8 @@ def pytest_configure(config):
     if folder is None:
         return
     config.option.faultloc = folder = os.path.abspath(folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise pytest.UsageError(f"--faultloc: {folder} is a file; give a folder, which need not exist")
     spread = getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no"
     if spread and not hasattr(config, "workerinput"):
         return
@@ -78,8 +80,11 @@ class Collector:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items, config):
-        """Leave out what an earlier, crashed session has run."""
+        """Watch no file of tests, whatever its name; leave out what an earlier, crashed session has run."""
+        modules = {item.module for item in items if isinstance(item, pytest.Function)}  # a doctest is in the program
+        self.recorder.program.leave_out(filter(None, (getattr(module, "__file__", None) for module in modules)))
         if left_out := [item for item in items if item.nodeid in self.skipped]:
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if item.nodeid not in self.skipped]
@@ -148,7 +153,8 @@ class Collector:
             pytest.fail(f"time limit of {self.timeout:g} s", pytrace=False)
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, self.timeout)
+        # It rings again and again, as the program may swallow the first one in a bare `except`.
+        signal.setitimer(signal.ITIMER_REAL, self.timeout, max(self.timeout / 4, 0.05))
         try:
             yield
         finally:

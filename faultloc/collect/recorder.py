@@ -18,7 +18,13 @@ class Program:
 
     def __init__(self, sources):
         self.sources = tuple(os.path.realpath(source) for source in sources)
-        self.known = {}
+        self.known: dict = {}
+        self.tests: set = set()
+
+    def leave_out(self, files):
+        """Take files that hold tests for no part of the program, unless they are watched by their own name."""
+        self.tests = {os.path.realpath(file) for file in files}.difference(self.sources)
+        self.known.clear()
 
     def path(self, filename):
         """Absolute path of a file of the program; None for any other."""
@@ -38,6 +44,8 @@ class Program:
 
     def _find(self, filename):
         path = os.path.realpath(filename)
+        if path in self.tests:
+            return None
         for source in self.sources:
             if f"{path}{os.sep}".startswith(source + os.sep):
                 folders = os.path.relpath(path, source).split(os.sep)[:-1]
@@ -46,7 +54,7 @@ class Program:
 
     def _is_foreign(self, source, folders, path):
         name = os.path.basename(path)
-        if name in ("conftest.py", "setup.py") or name.startswith("test_") or name.endswith("_test.py"):
+        if name in ("conftest.py", "setup.py", "tests.py") or name.startswith("test_") or name.endswith("_test.py"):
             return True
         if any(folder in self.foreign or folder.startswith(".") for folder in folders):
             return True
@@ -96,7 +104,8 @@ class Recorder:
             hit(code, line)
             if code.co_flags & OPTIMIZED and (key := (code.co_filename, line)) not in told:
                 told.add(key)
-                say(self.program.path(code.co_filename), line)
+                if (path := self.program.path(code.co_filename)) is not None:
+                    say(path, line)
 
         told: set = set()
         self.hit = aloud  # type: ignore[method-assign]
@@ -105,6 +114,7 @@ class Recorder:
         files: dict = {}
         for filename, line in hits:
             files.setdefault(self.program.path(filename), []).append(line)
+        files.pop(None, None)  # of files that ran before they were known to hold tests
         return {path: sorted(set(lines)) for path, lines in files.items()}
 
 

@@ -3,19 +3,18 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from faultloc.collect import process
 from faultloc.io import InputError
 
 FAILURES = ("failed", "error", "timeout", "crash")
-CRASHES = 5  # of the interpreter, after which the other tests are not run
+CRASHES = 5  # of the interpreter, hangs included, after which the other tests are not run
 _LENT = "faultloc_lent"
 _NO_TESTS, _USAGE = 5, 4
 
@@ -65,7 +64,7 @@ def run(
 ) -> Session:
     """Run pytest in a project and record which lines each test runs.
 
-    A test that kills the interpreter, or hangs where Python cannot interrupt it until `timeout` is over, is noted; the
+    A test that kills the interpreter, or hangs where nothing interrupts it until its process is ended, is noted; the
     tests after it are run by a further session.
 
     Args:
@@ -73,7 +72,7 @@ def run(
         source: files or folders to watch; all of the project if empty. Files of tests are never watched.
         arguments: further ones for pytest.
         python: interpreter of the project; ours if None.
-        test_timeout: limit of one test, seconds.
+        test_timeout: limit of one test, seconds; one that does not end by it is ended with its process somewhat later.
         timeout: limit of the whole run, seconds.
 
     Raises:
@@ -87,28 +86,30 @@ def run(
         if not path.exists():
             raise InputError(f"corpus.watch: {path} does not exist; name files or folders below {project}")
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
+    with process.leaving_nothing(), tempfile.TemporaryDirectory(prefix="faultloc-") as scratch:
         lent = Path(scratch) / _LENT
         lent.mkdir()
         for name in ("__init__.py", "plugin.py", "recorder.py"):
             shutil.copy(Path(__file__).with_name(name), lent)
         records, notes = Path(scratch) / "records", []
         tried: set[str] = set()
-        # A test that kills the interpreter takes along what it ran; a second session runs it again, line by line.
+        # A test that dies with its process takes along what it ran; a second session runs it again, line by line.
         for _ in range(2 * CRASHES):
             done, fragile = _state(records, tried)
             tried |= fragile
             _write(scratch, done - fragile, fragile)
             command = _command(python, scratch, watched or [project], arguments, test_timeout)
             left = None if timeout is None else timeout - (time.perf_counter() - start)
-            status, output = _call(command, project, scratch, left)
-            finished = _finish(records, killed=status is None)
+            status, output, silent = process.call(
+                command, project, _environment(scratch), records, test_timeout=test_timeout, timeout=left
+            )
+            finished = _finish(records, killed=status is None, silent=silent)
             if status is None:
                 notes.append(f"the run was stopped after {timeout:g} s: not all tests ran")
             if finished or status is None or status in (_NO_TESTS, _USAGE):
                 break
         else:
-            notes.append(f"the interpreter died {CRASHES} times: not all tests ran")
+            notes.append(f"the interpreter died or fell silent {CRASHES} times: not all tests ran")
         session = read(records, notes, time.perf_counter() - start)
     if not session.tests:
         raise InputError(_nothing_ran(project, status, output, session.notes))
@@ -118,7 +119,7 @@ def run(
 def _state(records: Path, tried: set[str]) -> tuple[set[str], set[str]]:
     """Tests that were run, and of them those that died and were not yet run again."""
     tests = [entry for path in sorted(records.glob("*.jsonl")) for entry in _entries(path) if "test" in entry]
-    died = {entry["test"] for entry in tests if entry["outcome"] == "crash"}
+    died = {entry["test"] for entry in tests if entry.get("died")}
     return {entry["test"] for entry in tests}, died - tried
 
 
@@ -133,6 +134,9 @@ def _command(
     command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", f"{_LENT}.plugin"]
     # With a blank instead of =, pytest takes the folders for tests and looks for its rootdir above them.
     command += ["-q", "--continue-on-collection-errors", f"--faultloc={Path(scratch) / 'records'}"]
+    command.append(
+        "--maxfail=0"
+    )  # a project may ask to stop at the first failure; what `arguments` ask for comes later
     command += [*(f"--faultloc-{name}={Path(scratch) / name}" for name in ("skip", "fragile"))]
     command += [*(f"--faultloc-source={path.resolve()}" for path in source)]
     if test_timeout is not None:
@@ -140,34 +144,8 @@ def _command(
     return [*command, *arguments]
 
 
-def _call(command: list[str], project: Path, scratch: str, timeout: float | None) -> tuple[int | None, str]:
-    """Exit status, None where the time was over, and what was printed."""
-    path = os.pathsep.join(filter(None, [scratch, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path}
-    try:
-        # A session of its own, so that a hanging suite goes with everything it started.
-        process = subprocess.Popen(
-            command,
-            cwd=project,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise InputError(f"corpus.python: cannot start {command[0]} ({error.strerror})") from error
-    try:
-        output, _ = process.communicate(timeout=None if timeout is None else max(timeout, 0.1))
-    except BaseException as reason:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        if isinstance(reason, subprocess.TimeoutExpired):
-            return None, output
-        raise
-    return process.returncode, output
+def _environment(scratch: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [scratch, os.environ.get("PYTHONPATH")]))}
 
 
 def _entries(path: Path) -> Iterable[dict[str, Any]]:
@@ -179,7 +157,7 @@ def _entries(path: Path) -> Iterable[dict[str, Any]]:
             continue
 
 
-def _finish(records: Path, *, killed: bool) -> bool:
+def _finish(records: Path, *, killed: bool, silent: Collection[Path]) -> bool:
     """Note the tests that never ended; whether every process of the last session ended by itself."""
     whole = True
     for path in sorted(records.glob("*.jsonl")):
@@ -190,15 +168,18 @@ def _finish(records: Path, *, killed: bool) -> bool:
         if ended or any("given up" in entry for entry in entries):
             continue
         whole = False
-        outcome, message = (
-            ("timeout", "still ran when the time was over") if killed else ("crash", "the interpreter died")
-        )
+        if killed:
+            outcome, message = "timeout", "still ran when the time was over"
+        elif path in silent:
+            outcome, message = "timeout", "fell silent, its process was ended"
+        else:
+            outcome, message = "crash", "the interpreter died"
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
             for name in (name for name in begun[-1:] if name not in done):
                 lines = _told(entries)
                 entry = {"test": name, "outcome": outcome, "seconds": 0.0, "lines": lines, "message": message}
-                file.write(json.dumps(entry) + "\n")
+                file.write(json.dumps(entry | {"died": not killed}) + "\n")
             file.write(json.dumps({"given up": True}) + "\n")
     return whole
 

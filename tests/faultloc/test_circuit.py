@@ -103,10 +103,25 @@ def test_the_most_probable_values_of_a_selective_circuit_are_the_largest_of_all(
     for row, best in zip(rows, queries.most_probable(built, rows), strict=True):
         free = [(x,) if not np.isnan(x) else VALUES[v] for v, x in enumerate(row)]
         every = {each: density(nodes, each) for each in itertools.product(*free)}
+        top = circuit.log_density(built, row[None], semiring="max")
+        assert float(jnp.exp(top[0])) == pytest.approx(max(every.values()))
         assert density(nodes, best) == pytest.approx(max(every.values()))
         assert (best[~np.isnan(row)] == row[~np.isnan(row)]).all()
-    top = circuit.log_density(built, rows[-1:], semiring="max")
-    assert float(top[0]) <= float(circuit.log_density(built, rows[-1:])[0])
+
+
+def test_the_largest_density_takes_the_mode_of_every_leaf_that_is_not_observed():
+    built = circuit.build((leaf(0, 0.2, 0.3, 0.5), leaf(1, 0.9, 0.1), bell(2, 1.0, 2.0), Node("product", (0, 1, 2))))
+    nan, peak = np.nan, norm.pdf(0) / 2
+    found = np.exp(circuit.log_density(built, [[nan, nan, nan], [0, nan, nan], [nan, 1, 3]], semiring="max"))
+    np.testing.assert_allclose(found, [0.45 * peak, 0.18 * peak, 0.05 * norm.pdf(1) / 2], rtol=1e-6)
+
+
+def test_a_value_that_a_table_does_not_hold_is_impossible(built):
+    rows = np.array([[0, 0, x, 0.3] for x in (7, -1, 1.7, 3)])
+    assert (np.asarray(circuit.log_density(built, rows)) == -np.inf).all()
+    assert not queries.marginals(built, rows).table[:, 2].any()
+    # Tables are padded to the longest: two is no value of a binary variable.
+    assert float(circuit.log_density(built, [[2, 0, 0, 0.3]])[0]) == -np.inf
 
 
 def test_samples_have_the_frequencies_of_the_joint_distribution(built, key):

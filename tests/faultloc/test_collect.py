@@ -1,7 +1,10 @@
 """Recording of real pytest runs, in an interpreter of their own, as a user's project would be."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -145,6 +148,32 @@ def test_a_test_that_hangs_is_stopped_and_the_others_go_on(tmp_path):
     assert "time limit of 0.5 s" in session.notes[0]
 
 
+def test_a_limit_that_is_swallowed_once_comes_again(tmp_path):
+    tests = (
+        "import time\nfrom pkg import numbers\n\ndef test_swallows():\n    try:\n        time.sleep(60)\n"
+        "    except BaseException:\n        numbers.halve(2)\n    time.sleep(60)\n"
+    )
+    (only,) = runner.run(make(tmp_path, tests), test_timeout=0.5, timeout=50).tests
+    assert (only.outcome, only.message) == ("timeout", "Failed: time limit of 0.5 s")
+    assert list(only.lines.values()) == [[5, 7]]
+
+
+def test_a_hang_that_nothing_interrupts_is_ended_and_the_tests_after_it_are_run(tmp_path):
+    tests = (
+        "import time\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
+        "def test_stubborn():\n    numbers.halve(3)\n    while True:\n        try:\n            time.sleep(0.1)\n"
+        "        except BaseException:\n            pass\n\n"
+        "def test_last():\n    assert numbers.halve(3) == 5\n"
+    )
+    session = runner.run(make(tmp_path, tests), test_timeout=0.5, timeout=100)
+    found = {test.name.split("::")[1]: test for test in session.tests}
+    assert {name: test.outcome for name, test in found.items()} == {
+        "test_first": "passed", "test_stubborn": "timeout", "test_last": "failed",
+    }  # fmt: skip
+    assert list(found["test_stubborn"].lines.values()) == [[5, 6]]
+    assert session.notes == ("tests/test_numbers.py::test_stubborn: fell silent, its process was ended",)
+
+
 def test_a_run_that_python_cannot_interrupt_is_ended_and_what_was_recorded_is_kept(tmp_path):
     tests = (
         "import signal\nfrom pkg import numbers\n\ndef test_first():\n    numbers.halve(2)\n\n"
@@ -169,6 +198,28 @@ def test_an_interpreter_that_dies_is_noted_and_the_tests_after_it_are_run(tmp_pa
     assert session.notes == ("tests/test_numbers.py::test_dies: the interpreter died",)
 
 
+def test_a_request_to_terminate_ends_the_session_and_takes_its_folder_along(tmp_path):
+    tests = (
+        "import os, pathlib, time\n\ndef test_waits():\n    new = pathlib.Path('new')\n"
+        "    new.write_text(str(os.getpid()))\n    new.rename('pid')\n    time.sleep(60)\n"
+    )
+    make(tmp_path / "project", tests)
+    (tmp_path / "scratch").mkdir()
+    command = [sys.executable, "-c", "from faultloc.collect import runner; runner.run('.')"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "scratch")}
+    asked = subprocess.Popen(command, cwd=tmp_path / "project", env=environment)
+    try:
+        while asked.poll() is None and not (tmp_path / "project" / "pid").exists():
+            time.sleep(0.05)
+        asked.terminate()
+        assert asked.wait(30) == 128 + signal.SIGTERM
+    finally:
+        asked.kill()
+    assert list((tmp_path / "scratch").glob("faultloc-*")) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "project" / "pid").read_text()), 0)
+
+
 def test_files_that_cannot_be_collected_are_named(tmp_path):
     make(tmp_path)
     (tmp_path / "tests" / "test_broken.py").write_text("def (:\n")
@@ -186,6 +237,15 @@ def test_the_plugin_of_the_installed_package_records_too(tmp_path, monkeypatch):
     assert done.returncode == 1, done.stdout + done.stderr
     session = runner.read(tmp_path / "out")
     assert {test.name.split("::")[1]: test.outcome for test in session.tests} == OUTCOMES
+
+
+def test_a_file_in_place_of_the_folder_of_records_is_refused_in_one_line(tmp_path):
+    make(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "faultloc.collect.plugin", "--faultloc=conftest.py", "tests"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    line = f"ERROR: --faultloc: {tmp_path / 'conftest.py'} is a file; give a folder, which need not exist"
+    assert done.stderr.strip() == line
 
 
 @pytest.mark.parametrize(
@@ -215,6 +275,37 @@ def test_tests_environments_and_hidden_folders_are_not_watched(tmp_path):
     (tmp_path / "env" / "lib" / "code.py").write_text("def f(x):\n    return x\n")
     (only,) = runner.run(tmp_path, arguments=["tests"]).tests
     assert np.array_equal(list(only.lines), [str(tmp_path / "pkg" / "numbers.py")])
+
+
+def test_a_project_that_stops_at_the_first_failure_is_run_to_its_end(tmp_path):
+    make(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -x\n")
+    session = runner.run(tmp_path)
+    assert {test.name.split("::")[1]: test.outcome for test in session.tests} == OUTCOMES
+    (*_, last) = runner.run(tmp_path, arguments=["-x"]).tests
+    assert last.outcome == "failed"
+
+
+def test_files_of_tests_are_not_watched_whatever_their_names(tmp_path):
+    doctest = '\n\ndef tested():\n    """\n    >>> tested()\n    1\n    """\n    return 1\n'
+    make(tmp_path, "", MODULE + doctest)
+    tests = "from pkg import numbers\n\ndef doubled(x):\n    return x + x\n\nSTART = doubled(1)\n\ndef test_it():\n"
+    tests += "    numbers.halve(doubled(START))\n"
+    (tmp_path / "pkg" / "tests.py").write_text(tests)
+    (tmp_path / "pkg" / "check_numbers.py").write_text(tests)
+    settings = "python_files = tests.py check_*.py\naddopts = --doctest-modules\n"
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\n{settings}")
+    session = runner.run(tmp_path)
+    numbers = str(tmp_path / "pkg" / "numbers.py")
+    assert {test.name: list(test.lines) for test in session.tests} == {
+        "pkg/check_numbers.py::test_it": [numbers],
+        "pkg/numbers.py::pkg.numbers.tested": [numbers],
+        "pkg/tests.py::test_it": [numbers],
+    }
+    assert sorted(session.imports) == [str(tmp_path / "pkg" / "__init__.py"), numbers]
+    # A file that is watched by its own name is the program, also where its tests lie beside the code.
+    session = runner.run(tmp_path, source=["pkg/check_numbers.py"], arguments=["pkg/check_numbers.py"])
+    assert [list(test.lines.values()) for test in session.tests] == [[[4, 9]]]
 
 
 SPREAD = """\
@@ -258,4 +349,4 @@ def test_a_suite_that_dies_again_and_again_is_given_up_with_what_was_recorded(tm
     deaths = "".join(f"def test_{i}():\n    numbers.halve({i})\n    os.abort()\n\n" for i in range(8))
     session = runner.run(make(tmp_path, f"import os\nfrom pkg import numbers\n\n{deaths}"))
     assert [test.outcome for test in session.tests] == ["crash"] * runner.CRASHES
-    assert session.notes[0] == f"the interpreter died {runner.CRASHES} times: not all tests ran"
+    assert session.notes[0] == f"the interpreter died or fell silent {runner.CRASHES} times: not all tests ran"

@@ -94,6 +94,15 @@ def test_more_failing_tests_never_lower_and_more_passing_ones_never_raise_the_sc
     assert (np.diff(scores, axis=1) <= 1e-12).all()
 
 
+@pytest.mark.parametrize("name", WORKED)
+def test_whole_numbers_of_32_bits_do_not_overflow(name):
+    given = [50, 100, 30000], [3000, 9000, 40000], 40000, 50000
+    whole = Counts(*(jnp.asarray(x, jnp.int32) for x in given))
+    np.testing.assert_allclose(formulas.get(name)(whole), formulas.get(name)(counts(*given)), rtol=1e-5)
+    narrow = Counts(*(np.asarray(x, np.int32) for x in given))
+    np.testing.assert_array_equal(formulas.get(name)(narrow), formulas.get(name)(counts(*given)))
+
+
 def test_tarantula_and_sbi_rank_alike():
     rng = np.random.default_rng(0)
     given = counts(rng.integers(0, 9, 200), rng.integers(0, 40, 200), 8, 39)

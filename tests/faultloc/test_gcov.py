@@ -140,6 +140,17 @@ def test_a_build_of_the_users_own_is_run(project, tmp_path):
     assert np.asarray(case.recording.spectrum.failed).tolist() == [False, True]
 
 
+def test_only_the_status_of_a_signal_is_that_of_a_crash(tmp_path):
+    (tmp_path / "main.c").write_text("int main(int n, char **given) { return -n; }\n")
+    (tmp_path / "tests.txt").write_text("minus one: ./program\nkilled: kill -9 $$\nchild: exit 137\n")
+    tests = gcov.run(tmp_path, tests="tests.txt").session.tests
+    assert {test.name: (test.outcome, test.message) for test in tests} == {
+        "minus one": ("failed", "exit status 255"),
+        "killed": ("crash", "died by SIGKILL"),
+        "child": ("crash", "died by SIGKILL"),
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -147,6 +158,7 @@ def test_a_build_of_the_users_own_is_run(project, tmp_path):
         ({"tests": "none.txt"}, "corpus.tests: .*none.txt does not exist; it holds one test a line"),
         ({"build": "false"}, r"corpus.build: the program does not build \(no message\)"),
         ({"build": "cc no_such.c"}, r"corpus.build: the program does not build \(.*no_such.c"),
+        ({"build": "cc -o program main.c"}, r"corpus.build: nothing was compiled with \$FAULTLOC_FLAGS; .* make clean"),
         ({"gcov": "no-such-gcov"}, "corpus.gcov: cannot start no-such-gcov"),
         ({"watch": ("lib",)}, "corpus.watch: no compiled file lies in lib"),
     ],

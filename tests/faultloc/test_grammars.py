@@ -78,6 +78,52 @@ def test_the_c_preprocessor_keeps_the_same(defined):
     assert re.findall(r"int \w;", preprocessor.resolve(text, defined)) == re.findall(r"int \w;", done.stdout)
 
 
+COMMENTED = """\
+/*
+#if 0
+*/
+int a;
+/*
+#endif // */
+int b; /* *//* int
+#undef B */
+#define B "/*" /* a "
+ */
+#ifdef B // /*
+int c;
+char d = '"'; int e; /* "
+#else
+*/ #if 0
+int f;
+#else
+int g;
+/* */ #if 0 /* of
+two lines */
+int h;
+/*
+#endif
+#endif
+*/
+#endif
+#endif
+int i; // \\
+#if 0
+int j; /\\
+* int k; */
+"""
+
+
+@pytest.mark.skipif(shutil.which("cpp") is None, reason="cpp comes with gcc")
+def test_what_a_comment_says_is_no_directive_and_what_a_literal_says_no_comment():
+    resolved = preprocessor.resolve(COMMENTED)
+    rows = COMMENTED.splitlines()
+    assert [new for new, old in zip(resolved.splitlines(), rows, strict=True) if new != old] == [""] * 12
+    done = subprocess.run(["cpp", "-P"], input=resolved, capture_output=True, text=True, check=True)
+    kept = subprocess.run(["cpp", "-P"], input=COMMENTED, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == kept.stdout.split()
+    assert "".join(re.findall(r"(?:int|char) (\w)\b", kept.stdout)) == "abcdefij"
+
+
 def test_no_condition_makes_it_compute_without_end():
     assert "int a;" in preprocessor.resolve("#if 9**9**9**9\nint a;\n#endif\n#else\n#endif\n")
 

@@ -152,6 +152,13 @@ def test_subtrees_without_evidence_change_nothing():
     assert float(tflm.log_total(*given(whole))) == pytest.approx(float(tflm.log_total(*given(pruned))), abs=1e-5)
 
 
+def test_without_a_statement_the_total_is_one_and_nothing_is_counted():
+    nothing = given(model([], 2))
+    assert float(tflm.log_total(*nothing)) == 0
+    assert tflm.subclasses(*nothing).shape == (0, 2)
+    assert not any(np.any(counts) for counts in tflm.expected_counts(*nothing))
+
+
 @pytest.mark.parametrize("width", [1, 7, 256])
 def test_a_large_random_tree_of_any_width_agrees_with_the_recursion(width):
     rng = np.random.default_rng(7)
