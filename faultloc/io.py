@@ -118,6 +118,12 @@ def read_text(path: str | Path) -> str | None:
         return None
 
 
+def source_lines(text: str) -> list[str]:
+    """The lines of a source as compilers count them: a form feed or another separator of Unicode ends none."""
+    lines = text.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
 def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an `.npz`.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from faultloc import faultsets, formulas, grammars, intervals, metrics, spectrum, tree
 from faultloc.cases import Case, Suspect, place
-from faultloc.io import InputError, Recording
+from faultloc.io import InputError, Recording, source_lines
 from faultloc.options import Statistics
 
 BUDGET = 10**11  # entries of the coverage matrix that the intervals may look at: some seconds
@@ -213,7 +213,7 @@ def _basis(
 ) -> Basis:
     given = case.recording
     scopes = {file: tree.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
-    texts = {file: text.splitlines() for file, text in case.texts.items()}
+    texts = {file: source_lines(text) for file, text in case.texts.items()}
     scope, symbol, text, reason = [], [], [], []
     for i in range(len(given.lines)):
         file, line = place(given, i)

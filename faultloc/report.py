@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from faultloc.cases import Suspect, place
+from faultloc.io import source_lines
 from faultloc.ranking import Ranking
 from faultloc.sarif import sarif
 from faultloc.writing import whole
@@ -156,7 +157,7 @@ def worth(suspect: Suspect) -> str:
 
 def _context(suspect: Suspect, found: Ranking, context: int, shown: set[tuple[str, int]], colours: bool) -> list[str]:
     """The source around a suspect, leaving out what stands above it already."""
-    text = found.case.texts.get(suspect.file, "").splitlines()
+    text = source_lines(found.case.texts.get(suspect.file, ""))
     known = {(s.file, s.line): (s.first + s.last) / 2 for s in found.suspects}
     size = found.case.recording.spectrum.size
     lines = []
@@ -203,7 +204,7 @@ def _page(found: Ranking, top: int, context: int) -> str:
 
 
 def _excerpt(suspect: Suspect, found: Ranking, context: int) -> list[tuple[int, str]]:
-    text = found.case.texts.get(suspect.file, "").splitlines()
+    text = source_lines(found.case.texts.get(suspect.file, ""))
     numbers = range(max(suspect.line - context, 1), min(suspect.line + context, len(text)) + 1)
     return [(number, text[number - 1]) for number in numbers]
 
@@ -219,7 +220,7 @@ def _files(found: Ranking) -> list[dict[str, Any]]:
     for file in sorted(best, key=lambda name: best[name])[:FILES]:
         index = given.files.index(file)
         column = {int(given.lines[i]): i for i in np.flatnonzero(given.file == index)}
-        text = found.case.texts.get(file, "").splitlines()
+        text = source_lines(found.case.texts.get(file, ""))
         numbers = range(1, len(text) + 1) if text else sorted(column)
         rows = []
         for number in numbers:
