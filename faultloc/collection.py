@@ -14,7 +14,8 @@ import numpy as np
 from faultloc import grammars
 from faultloc.cases import locate
 from faultloc.corpus import Bug
-from faultloc.io import GZOLTAR, InputError, Recording, read, read_text
+from faultloc.importers import GZOLTAR
+from faultloc.io import InputError, Recording, read, read_text
 from faultloc.ranking import with_trees
 
 LABELS = "faulty.txt"

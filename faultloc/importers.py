@@ -1,0 +1,149 @@
+"""Read what other tools recorded: coverage.py databases with contexts and the outcomes beside them, GZoltar's files."""
+
+import contextlib
+import csv
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from faultloc.io import InputError, Recording, recording
+from faultloc.spectrum import pack
+
+GZOLTAR = ("matrix.txt", "spectra.csv", "tests.csv")
+
+
+def read_coverage(path: str | Path, outcomes: str | Path | None = None) -> Recording:
+    """Read a coverage.py database whose contexts are tests (`dynamic_context = test_function` or pytest-cov's).
+
+    The phase that pytest-cov puts after a bar (`name|setup`) is joined to its test; lines without a context were run
+    by no test in particular and are left out. Outcomes: see `read`.
+    """
+    if outcomes is None:
+        raise InputError(f"{path}: coverage.py keeps no outcomes; give corpus.outcomes=junit.xml of the same run")
+    known = read_outcomes(outcomes)
+    hits: dict[str, set[tuple[str, int]]] = {}
+    for context, file, numbers in _coverage_rows(Path(path)):
+        if context:
+            hits.setdefault(context.split("|")[0], set()).update((file, number) for number in numbers)
+    if not hits:
+        raise InputError(f"{path}: no context names a test; run with --cov-context=test, or dynamic_context")
+    matched = {test: outcome for test in hits if (outcome := _find(test, known)) is not None}
+    if not matched:
+        raise InputError(
+            f"{outcomes}: names none of the {len(hits)} tests of {path}; the first there is {next(iter(hits))}"
+        )
+    missing = len(hits) - len(matched)
+    notes = (f"{missing} tests without an outcome were left out",) if missing else ()
+    return recording({t: hits[t] for t in matched}, {t: failed for t, failed in matched.items()}, notes)
+
+
+def _coverage_rows(path: Path) -> Iterator[tuple[str, str, list[int]]]:
+    """Context, file and lines of every row; a database with branches holds pairs of lines instead of bits."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
+            joined = "join file on file.id = file_id join context on context.id = context_id"
+            for context, file, bits in base.execute(f"select context, path, numbits from line_bits {joined}"):
+                flags = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+                yield context, file, np.flatnonzero(flags).tolist()
+            for context, file, number in base.execute(f"select distinct context, path, tono from arc {joined}"):
+                if number > 0:
+                    yield context, file, [number]
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: cannot be read as a coverage.py database ({error})") from error
+
+
+def read_outcomes(path: str | Path) -> dict[str, bool]:
+    """Whether each test failed, from a JUnit XML file or lines `name,outcome`; skipped tests are left out.
+
+    Raises:
+        InputError: the file is missing or holds no outcome.
+    """
+    import xml.etree.ElementTree as ET
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    failed: dict[str, bool] = {}
+    if text.lstrip().startswith("<"):
+        try:
+            cases = list(ET.fromstring(text).iter("testcase"))
+        except ET.ParseError as error:
+            raise InputError(f"{path}: not well-formed XML ({error})") from error
+        for case in cases:
+            kinds = {child.tag for child in case}
+            if "skipped" not in kinds:
+                failed[f"{case.get('classname', '')}.{case.get('name', '')}"] = bool(kinds & {"failure", "error"})
+    else:
+        for row in csv.reader(text.splitlines()):
+            if len(row) >= 2 and row[1].strip().lower() not in ("outcome", "skip", "skipped"):
+                failed[row[0].strip()] = _is_failure(row[1].strip(), path)
+    if not failed:
+        raise InputError(f"{path}: holds no outcome of a test; expected JUnit XML or lines name,outcome")
+    return failed
+
+
+def _is_failure(word: str, path: str | Path) -> bool:
+    words = {
+        "pass": False,
+        "passed": False,
+        "fail": True,
+        "failed": True,
+        "error": True,
+        "timeout": True,
+        "crash": True,
+    }
+    if word.lower() not in words:
+        raise InputError(f"{path}: unknown outcome {word!r}; known are {', '.join(words)}, skip")
+    return words[word.lower()]
+
+
+def _find(test: str, known: dict[str, bool]) -> bool | None:
+    """Outcome of a test under the names that pytest, JUnit and coverage.py give it."""
+    plain = re.sub(r"\.py::|::|/", ".", test)
+    return known.get(test, known.get(plain))
+
+
+def read_gzoltar(folder: str | Path) -> Recording:
+    """Read GZoltar's `matrix.txt`, `spectra.csv` and `tests.csv`.
+
+    A component is `package$Class#method(arguments):line`; the file is taken to be that of the outermost class.
+    """
+    folder = Path(folder)
+    for name in GZOLTAR:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no {name}; a GZoltar folder holds {', '.join(GZOLTAR)}")
+    components = [row[0] for row in _csv_rows(folder / "spectra.csv")]
+    tests = [row[0] for row in _csv_rows(folder / "tests.csv")]
+    rows = [line.split() for line in (folder / "matrix.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    wrong = [i for i, row in enumerate(rows) if len(row) != len(components) + 1 or row[-1] not in "+-"]
+    if wrong or len(rows) != len(tests):
+        where = f"row {wrong[0] + 1} does not fit" if wrong else f"{len(rows)} rows for {len(tests)} tests"
+        raise InputError(f"{folder / 'matrix.txt'}: {where}; expected {len(components)} numbers and + or - in each row")
+    covered = np.array([[entry != "0" for entry in row[:-1]] for row in rows], bool).reshape(len(rows), -1)
+    places = [_component(text, folder) for text in components]
+    files = tuple(dict.fromkeys(file for file, _ in places))
+    file = np.array([files.index(file) for file, _ in places], np.int32)
+    lines = np.array([line for _, line in places], np.int32)
+    order = np.lexsort((lines, file))
+    spectrum = pack(covered[:, order], np.array([row[-1] == "-" for row in rows], bool))
+    return Recording(spectrum, files, file[order], lines[order], tuple(tests))
+
+
+def _csv_rows(path: Path) -> list[list[str]]:
+    """Rows after the header; names of components hold commas and no quotes, so the first column ends at the line."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
+    return [[line] for line in lines] if path.name == "spectra.csv" else list(csv.reader(lines))
+
+
+def _component(text: str, folder: Path) -> tuple[str, int]:
+    found = re.fullmatch(r"(?P<type>[^#]+)#.*:(?P<line>\d+)", text.strip())
+    if found is None:
+        raise InputError(f"{folder / 'spectra.csv'}: {text!r} is not package$Class#method(arguments):line")
+    package, *classes = found["type"].split("$")
+    outermost = classes[0] if classes else package
+    folders = f"{package.replace('.', '/')}/" if classes and package else ""
+    return f"{folders}{outermost}.java", int(found["line"])
