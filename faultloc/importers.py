@@ -12,6 +12,7 @@ import numpy as np
 from faultloc.io import InputError, Recording, recording
 from faultloc.spectrum import pack
 
+PHASES = ("setup", "run", "call", "teardown")  # of a test, as contexts name them
 GZOLTAR = ("matrix.txt", "spectra.csv", "tests.csv")
 
 
@@ -19,7 +20,8 @@ def read_coverage(path: str | Path, outcomes: str | Path | None = None) -> Recor
     """Read a coverage.py database whose contexts are tests (`dynamic_context = test_function` or pytest-cov's).
 
     The phase that pytest-cov puts after a bar (`name|setup`) is joined to its test; lines without a context were run
-    by no test in particular and are left out. Outcomes: see `read`.
+    by no test in particular and are left out. Where all parameters of a test share a context, they count as one test,
+    which failed if one of them did. Outcomes: see `faultloc.io.read`.
     """
     if outcomes is None:
         raise InputError(f"{path}: coverage.py keeps no outcomes; give corpus.outcomes=junit.xml of the same run")
@@ -27,10 +29,14 @@ def read_coverage(path: str | Path, outcomes: str | Path | None = None) -> Recor
     hits: dict[str, set[tuple[str, int]]] = {}
     for context, file, numbers in _coverage_rows(Path(path)):
         if context:
-            hits.setdefault(context.split("|")[0], set()).update((file, number) for number in numbers)
+            hits.setdefault(_test(context), set()).update((file, number) for number in numbers)
     if not hits:
         raise InputError(f"{path}: no context names a test; run with --cov-context=test, or dynamic_context")
-    matched = {test: outcome for test in hits if (outcome := _find(test, known)) is not None}
+    families: dict[str, bool] = {}
+    for name, bad in known.items():
+        family = name.partition("[")[0]
+        families[family] = families.get(family, False) or bad
+    matched = {test: outcome for test in hits if (outcome := _find(test, known, families)) is not None}
     if not matched:
         raise InputError(
             f"{outcomes}: names none of the {len(hits)} tests of {path}; the first there is {next(iter(hits))}"
@@ -58,6 +64,8 @@ def _coverage_rows(path: Path) -> Iterator[tuple[str, str, list[int]]]:
 def read_outcomes(path: str | Path) -> dict[str, bool]:
     """Whether each test failed, from a JUnit XML file or lines `name,outcome`; skipped tests are left out.
 
+    A test that is named more than once failed if it failed once.
+
     Raises:
         InputError: the file is missing or holds no outcome.
     """
@@ -76,11 +84,14 @@ def read_outcomes(path: str | Path) -> dict[str, bool]:
         for case in cases:
             kinds = {child.tag for child in case}
             if "skipped" not in kinds:
-                failed[f"{case.get('classname', '')}.{case.get('name', '')}"] = bool(kinds & {"failure", "error"})
+                name = f"{case.get('classname', '')}.{case.get('name', '')}"
+                # A test that passes and then errs in a fixture, or that runs again, is there twice.
+                failed[name] = failed.get(name, False) or bool(kinds & {"failure", "error"})
     else:
         for row in csv.reader(text.splitlines()):
             if len(row) >= 2 and row[1].strip().lower() not in ("outcome", "skip", "skipped"):
-                failed[row[0].strip()] = _is_failure(row[1].strip(), path)
+                name = row[0].strip()
+                failed[name] = _is_failure(row[1].strip(), path) or failed.get(name, False)
     if not failed:
         raise InputError(f"{path}: holds no outcome of a test; expected JUnit XML or lines name,outcome")
     return failed
@@ -101,10 +112,18 @@ def _is_failure(word: str, path: str | Path) -> bool:
     return words[word.lower()]
 
 
-def _find(test: str, known: dict[str, bool]) -> bool | None:
-    """Outcome of a test under the names that pytest, JUnit and coverage.py give it."""
-    plain = re.sub(r"\.py::|::|/", ".", test)
-    return known.get(test, known.get(plain))
+def _test(context: str) -> str:
+    """The name of a test without its phase; parameters may hold bars of their own."""
+    name, _, phase = context.rpartition("|")
+    return name if phase in PHASES and name else context
+
+
+def _find(test: str, known: dict[str, bool], families: dict[str, bool]) -> bool | None:
+    """Outcome of a test under the names that pytest, JUnit and coverage.py give it, or of all its parameters."""
+    name, bracket, parameters = test.partition("[")
+    plain = re.sub(r"\.py::|::|/", ".", name)
+    found = known.get(test, known.get(plain + bracket + parameters))
+    return families.get(plain) if found is None and not bracket else found
 
 
 def read_gzoltar(folder: str | Path) -> Recording:

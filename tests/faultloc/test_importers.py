@@ -61,6 +61,60 @@ def test_a_database_needs_outcomes_that_name_its_tests(measured, tmp_path):
     assert io.read(measured / "lines.db", tmp_path / "half.csv").notes == ("1 tests without an outcome were left out",)
 
 
+def database(path, contexts):
+    """A database of lines by context and file."""
+    base = sqlite3.connect(path)
+    base.executescript(
+        "create table file (id, path); create table context (id, context);"
+        "create table line_bits (file_id, context_id, numbits); create table arc (file_id, context_id, fromno, tono);"
+    )
+    files = sorted({file for ran in contexts.values() for file in ran})
+    base.executemany("insert into file values (?, ?)", enumerate(files))
+    for number, (context, ran) in enumerate(contexts.items()):
+        base.execute("insert into context values (?, ?)", (number, context))
+        for file, lines in ran.items():
+            bits = bytes([sum(1 << line for line in lines)])
+            base.execute("insert into line_bits values (?, ?, ?)", (files.index(file), number, bits))
+    base.commit()
+    base.close()
+    return path
+
+
+def junit(path, *cases):
+    """Outcomes of tests of one class."""
+    rows = [f'<testcase classname="t" name="{name}">{"<failure/>" if bad else ""}</testcase>' for name, bad in cases]
+    path.write_text(f"<testsuite>{''.join(rows)}</testsuite>")
+    return path
+
+
+def outcomes(found):
+    return dict(zip(found.tests, found.spectrum.failed.tolist(), strict=True))
+
+
+def test_parameters_that_share_a_context_are_one_test_that_fails_with_one_of_them(tmp_path):
+    path = database(tmp_path / "x.db", {"t.test_a": {"a.py": [1, 2]}, "t.test_b": {"a.py": [1]}})
+    given = junit(tmp_path / "x.xml", ("test_a[1-2]", False), ("test_a[9]", True), ("test_b", False), ("test_ab", True))
+    found = io.read(path, given)
+    assert outcomes(found) == {"t.test_a": True, "t.test_b": False}
+    assert found.notes == ()
+
+
+def test_parameters_may_hold_bars_and_slashes(tmp_path):
+    names = ("test_x[a|b]", "test_y[a/b]", "test_z[a::b|run]", "test_w[c.py::d]")
+    contexts = {f"t.py::{name}|{phase}": {"a.py": [1]} for name in names for phase in ("setup", "run", "teardown")}
+    path = database(tmp_path / "x.db", contexts)
+    found = io.read(path, junit(tmp_path / "x.xml", *((name, name == names[0]) for name in names)))
+    assert outcomes(found) == {f"t.py::{name}": name == names[0] for name in names}
+
+
+def test_a_test_that_junit_names_twice_failed_if_it_failed_once(tmp_path):
+    path = database(tmp_path / "x.db", {"t.test_a": {"a.py": [1]}, "t.test_b": {"a.py": [1]}})
+    cases = ("test_a", True), ("test_a", False), ("test_b", False), ("test_b", True)
+    assert outcomes(io.read(path, junit(tmp_path / "x.xml", *cases))) == {"t.test_a": True, "t.test_b": True}
+    (tmp_path / "x.csv").write_text("t.test_a,failed\nt.test_a,passed\nt.test_b,passed\n")
+    assert outcomes(io.read(path, tmp_path / "x.csv")) == {"t.test_a": True, "t.test_b": False}
+
+
 @pytest.fixture
 def gzoltar(tmp_path):
     (tmp_path / "spectra.csv").write_text(
@@ -100,12 +154,7 @@ def test_a_damaged_gzoltar_folder_is_explained(gzoltar, name, text, line):
 
 
 def test_a_database_without_contexts_is_explained(tmp_path):
-    base = sqlite3.connect(tmp_path / "empty.db")
-    base.executescript(
-        "create table file (id, path); create table context (id, context);"
-        "create table line_bits (file_id, context_id, numbits); create table arc (file_id, context_id, fromno, tono);"
-    )
-    base.close()
+    database(tmp_path / "empty.db", {})
     (tmp_path / "outcomes.csv").write_text("a,passed\n")
     with pytest.raises(InputError, match="no context names a test"):
         io.read(tmp_path / "empty.db", tmp_path / "outcomes.csv")
