@@ -2,13 +2,15 @@
 
 import contextlib
 import csv
+import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from faultloc.collect.recorder import Program
 from faultloc.io import InputError, Recording, recording
 from faultloc.spectrum import pack
 
@@ -16,12 +18,12 @@ PHASES = ("setup", "run", "call", "teardown")  # of a test, as contexts name the
 GZOLTAR = ("matrix.txt", "spectra.csv", "tests.csv")
 
 
-def read_coverage(path: str | Path, outcomes: str | Path | None = None) -> Recording:
+def read_coverage(path: str | Path, outcomes: str | Path | None = None, root: str | Path = ".") -> Recording:
     """Read a coverage.py database whose contexts are tests (`dynamic_context = test_function` or pytest-cov's).
 
     The phase that pytest-cov puts after a bar (`name|setup`) is joined to its test; lines without a context were run
-    by no test in particular and are left out. Where all parameters of a test share a context, they count as one test,
-    which failed if one of them did. Outcomes: see `faultloc.io.read`.
+    by no test in particular and are left out, and so is the code of the tests itself. Where all parameters of a test
+    share a context, they count as one test, which failed if one of them did. Arguments: see `faultloc.io.read`.
     """
     if outcomes is None:
         raise InputError(f"{path}: coverage.py keeps no outcomes; give corpus.outcomes=junit.xml of the same run")
@@ -32,18 +34,32 @@ def read_coverage(path: str | Path, outcomes: str | Path | None = None) -> Recor
             hits.setdefault(_test(context), set()).update((file, number) for number in numbers)
     if not hits:
         raise InputError(f"{path}: no context names a test; run with --cov-context=test, or dynamic_context")
-    families: dict[str, bool] = {}
-    for name, bad in known.items():
-        family = name.partition("[")[0]
-        families[family] = families.get(family, False) or bad
-    matched = {test: outcome for test in hits if (outcome := _find(test, known, families)) is not None}
-    if not matched:
+    failed = _outcomes(hits, known)
+    if not failed:
         raise InputError(
             f"{outcomes}: names none of the {len(hits)} tests of {path}; the first there is {next(iter(hits))}"
         )
-    missing = len(hits) - len(matched)
-    notes = (f"{missing} tests without an outcome were left out",) if missing else ()
-    return recording({t: hits[t] for t in matched}, {t: failed for t, failed in matched.items()}, notes)
+    notes = [f"{len(hits) - len(failed)} tests without an outcome were left out"] if len(failed) < len(hits) else []
+    files = {file for pairs in hits.values() for file, _ in pairs}
+    ours = _program(files, Path(root).resolve())
+    if not ours:
+        raise InputError(f"{path}: measured tests or other packages alone, such as {min(files)}; measure the source")
+    if foreign := files - ours:
+        notes.append(f"{len(foreign)} files of tests or other packages were left out, first {min(foreign)}")
+    own = {test: {pair for pair in hits[test] if pair[0] in ours} for test in failed}
+    if blind := [test for test in failed if failed[test] and not own[test]]:
+        notes.append(f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0]}")
+    kept = {test: pairs for test, pairs in own.items() if test not in blind}
+    return recording(kept, failed, tuple(notes))
+
+
+def _program(files: set[str], root: Path) -> set[str]:
+    """The files that belong to the program; those outside `root` are judged by their path below what they share."""
+    path = {file: os.path.join(root, file) for file in files}
+    outside = [os.path.dirname(each) for each in path.values() if not Path(each).is_relative_to(root)]
+    program = Program([root, *([os.path.commonpath(outside)] if outside else [])])
+    # What a plugin of coverage.py measures, such as a template, has another ending.
+    return {file for file in files if not file.endswith(".py") or program.path(path[file]) is not None}
 
 
 def _coverage_rows(path: Path) -> Iterator[tuple[str, str, list[int]]]:
@@ -110,6 +126,15 @@ def _is_failure(word: str, path: str | Path) -> bool:
     if word.lower() not in words:
         raise InputError(f"{path}: unknown outcome {word!r}; known are {', '.join(words)}, skip")
     return words[word.lower()]
+
+
+def _outcomes(tests: Iterable[str], known: dict[str, bool]) -> dict[str, bool]:
+    """Whether each test failed, as far as it has an outcome."""
+    families: dict[str, bool] = {}
+    for name, bad in known.items():
+        family = name.partition("[")[0]
+        families[family] = families.get(family, False) or bad
+    return {test: bad for test in tests if (bad := _find(test, known, families)) is not None}
 
 
 def _test(context: str) -> str:

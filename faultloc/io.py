@@ -39,7 +39,7 @@ class Recording(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read(path: str | Path, outcomes: str | Path | None = None) -> Recording:
+def read(path: str | Path, outcomes: str | Path | None = None, root: str | Path = ".") -> Recording:
     """Read a spectrum, whatever tool left it.
 
     Args:
@@ -47,6 +47,7 @@ def read(path: str | Path, outcomes: str | Path | None = None) -> Recording:
             context per test; or a folder with GZoltar's `matrix.txt`, `spectra.csv` and `tests.csv`.
         outcomes: for a coverage.py database, which does not hold them: a JUnit XML file, or a text file with one
             `name,outcome` per line.
+        root: folder of the sources; which files of a database are tests is told by their path below it.
 
     Raises:
         InputError: the file is missing, damaged or of another kind; or nothing in it can be ranked.
@@ -61,7 +62,7 @@ def read(path: str | Path, outcomes: str | Path | None = None) -> Recording:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"SQLite format 3"):
-        return importers.read_coverage(path, outcomes)
+        return importers.read_coverage(path, outcomes, root)
     if head.startswith(b"PK"):
         return read_npz(path)
     raise InputError(f"{path}: neither an .npz nor a coverage.py database; give one of these or a GZoltar folder")

@@ -89,7 +89,7 @@ def from_spectrum(options: Spectrum) -> Case:
     if options.path is None:
         raise InputError("corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder")
     root = Path(options.root).resolve()
-    found = read(options.path, options.outcomes)
+    found = read(options.path, options.outcomes, root)
     found = found._replace(files=tuple(_relative(file, root) for file in found.files))
     texts = {file: text for file in found.files if (text := read_text(root / file)) is not None}
     failed = np.asarray(found.spectrum.failed, bool)

@@ -9,16 +9,14 @@ from faultloc import io
 from faultloc.io import InputError
 
 CODE = "def f(x):\n    if x:\n        return 1\n    return 2\n"
-TESTS = (
-    "from code_under_test import f\n\ndef test_one():\n    assert f(1) == 1\n\ndef test_two():\n    assert f(0) == 3\n"
-)
+TESTS = "from subject import f\n\ndef test_one():\n    assert f(1) == 1\n\ndef test_two():\n    assert f(0) == 3\n"
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A database and a JUnit file that coverage.py and pytest really wrote, with lines and with branches."""
     folder = tmp_path_factory.mktemp("measured")
-    (folder / "code_under_test.py").write_text(CODE)
+    (folder / "subject.py").write_text(CODE)
     (folder / "test_code.py").write_text(TESTS)
     for name, branch in (("lines", "False"), ("branches", "True")):
         (folder / f"{name}.rc").write_text(
@@ -37,10 +35,12 @@ def measured(tmp_path_factory):
 @pytest.mark.parametrize("name", ["lines", "branches"])
 def test_reads_what_coverage_wrote(measured, name):
     found = io.read(measured / f"{name}.db", measured / "junit.xml")
-    index = next(i for i, file in enumerate(found.files) if file.endswith("code_under_test.py"))
-    chosen = found.file == index
-    assert found.lines[chosen].tolist() == [2, 3, 4]
-    rows = dict(zip(found.tests, found.spectrum.covered()[:, chosen].tolist(), strict=True))
+    assert [file.rpartition("/")[2] for file in found.files] == ["subject.py"]
+    assert [note.rpartition("/")[::2] for note in found.notes] == [
+        (f"1 files of tests or other packages were left out, first {measured}", "test_code.py")
+    ]
+    assert found.lines.tolist() == [2, 3, 4]
+    rows = dict(zip(found.tests, found.spectrum.covered().tolist(), strict=True))
     assert rows == {"test_code.test_one": [1, 1, 0], "test_code.test_two": [1, 0, 1]}
     assert dict(zip(found.tests, found.spectrum.failed.tolist(), strict=True)) == {
         "test_code.test_one": False,
@@ -58,7 +58,8 @@ def test_a_database_needs_outcomes_that_name_its_tests(measured, tmp_path):
     with pytest.raises(InputError, match="unknown outcome 'perhaps'"):
         io.read(measured / "lines.db", tmp_path / "odd.csv")
     (tmp_path / "half.csv").write_text("test_code.test_two,failed\n")
-    assert io.read(measured / "lines.db", tmp_path / "half.csv").notes == ("1 tests without an outcome were left out",)
+    notes = io.read(measured / "lines.db", tmp_path / "half.csv").notes
+    assert notes[0] == "1 tests without an outcome were left out"
 
 
 def database(path, contexts):
@@ -105,6 +106,26 @@ def test_parameters_may_hold_bars_and_slashes(tmp_path):
     path = database(tmp_path / "x.db", contexts)
     found = io.read(path, junit(tmp_path / "x.xml", *((name, name == names[0]) for name in names)))
     assert outcomes(found) == {f"t.py::{name}": name == names[0] for name in names}
+
+
+def test_code_of_the_tests_is_not_ranked(tmp_path):
+    root = tmp_path / "tests" / "checkout"  # a folder above the root does not make it one of tests
+    ours, theirs = str(root / "shop.py"), str(root / "tests" / "unit" / "cart.py")
+    ran = {"t.test_a": {ours: [1], theirs: [2]}, "t.test_b": {ours: [2], theirs: [3]}, "t.test_c": {theirs: [7]}}
+    path = database(tmp_path / "x.db", ran)
+    given = junit(tmp_path / "x.xml", ("test_a", True), ("test_b", False), ("test_c", True))
+    for where in (root, tmp_path / "elsewhere"):
+        found = io.read(path, given, where)
+        assert (found.files, found.tests, found.lines.tolist()) == ((ours,), ("t.test_a", "t.test_b"), [1, 2])
+        assert found.notes == (
+            f"1 files of tests or other packages were left out, first {theirs}",
+            "1 failing tests ran no line of the program and were left out, first t.test_c",
+        )
+    relative = database(tmp_path / "y.db", {"t.test_a": {"shop.py": [1], "test_shop.py": [2], "page.html": [3]}})
+    assert io.read(relative, given, root).files == ("page.html", "shop.py")
+    alone = database(tmp_path / "z.db", {"t.test_a": {"test_shop.py": [2]}})
+    with pytest.raises(InputError, match=r"measured tests or other packages alone, such as test_shop\.py; "):
+        io.read(alone, given, root)
 
 
 def test_a_test_that_junit_names_twice_failed_if_it_failed_once(tmp_path):
