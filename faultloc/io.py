@@ -1,6 +1,8 @@
 """Read and write spectra as packed arrays and the sources they are of; `faultloc.importers` knows other tools."""
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,12 @@ import numpy as np
 
 from faultloc.spectrum import Spectrum, pack
 from faultloc.writing import whole
+
+# What NumPy and zipfile raise, depending on which byte of an .npz is wrong; TypeError where it is a single array.
+DAMAGED = (
+    OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError, MemoryError, OverflowError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 class InputError(ValueError):
@@ -105,8 +113,6 @@ def write_npz(path: str | Path, recording: Recording) -> None:
 
 def read_text(path: str | Path) -> str | None:
     """Text of a source file in the encoding it declares; None where there is none to read."""
-    import tokenize
-
     try:
         with tokenize.open(path) as file:
             return file.read()
@@ -129,8 +135,9 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as an .npz of plain arrays ({error})") from error
+    except DAMAGED as error:
+        told = str(error) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as an .npz of plain arrays ({told})") from error
 
 
 def recording(
