@@ -17,6 +17,12 @@ DAMAGED = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
+# Kinds of the arrays of a spectrum, by NumPy's letters and in words.
+KINDS = {
+    "M": ("u", "uint8, eight lines in each"), "shape": ("iu", "integers"), "fail": ("biu", "0 and 1"),
+    "lines": ("iu", "integers"), "files": ("U", "text"), "tests": ("U", "text"),
+}  # fmt: skip
+
 
 class InputError(ValueError):
     """A fault of the user's data, told in one line: what was given, what is allowed, what to do."""
@@ -79,21 +85,34 @@ def read(path: str | Path, outcomes: str | Path | None = None, root: str | Path 
 def read_npz(path: str | Path) -> Recording:
     """Read packed arrays; see `read`."""
     arrays = load_arrays(path)
-    for key in ("M", "shape", "fail", "lines"):
-        if key not in arrays:
-            raise InputError(f"{path}: no array {key!r}; a spectrum holds M, shape, fail, lines and perhaps files")
-    tests, size = map(int, arrays["shape"])
-    bits, failed, lines = arrays["M"], arrays["fail"].astype(bool), arrays["lines"].astype(np.int32)
-    if bits.shape != (tests, -(-size // 8)) or failed.shape != (tests,) or lines.shape != (size,):
-        raise InputError(
-            f"{path}: shape says {tests} tests and {size} lines, but M is {bits.shape}, fail {failed.shape} and "
-            f"lines {lines.shape}"
-        )
+    tests, size = _shape(arrays, path)
     names = arrays["files"] if "files" in arrays else np.full(size, Path(path).stem)
     files, file = np.unique(names, return_inverse=True)
     labels = tuple(map(str, arrays["tests"])) if "tests" in arrays else tuple(f"test {i}" for i in range(tests))
-    spectrum = Spectrum(bits, failed, size)
+    spectrum = Spectrum(arrays["M"], arrays["fail"].astype(bool), size)
+    lines = arrays["lines"].astype(np.int32)
     return Recording(spectrum, tuple(map(str, files)), file.astype(np.int32), lines, labels)
+
+
+def _shape(arrays: dict[str, np.ndarray], path: str | Path) -> tuple[int, int]:
+    """Numbers of tests and of lines, once every array of a spectrum is known to fit them."""
+    for key, (kinds, told) in KINDS.items():
+        if key in arrays and arrays[key].size and arrays[key].dtype.kind not in kinds:
+            raise InputError(f"{path}: {key} holds {arrays[key].dtype}; it has to hold {told}")
+        if key not in arrays and key not in ("files", "tests"):
+            raise InputError(f"{path}: no array {key!r}; a spectrum holds M, shape, fail, lines and perhaps files")
+    if arrays["shape"].shape != (2,):
+        raise InputError(f"{path}: shape is {arrays['shape'].tolist()}; it has to hold the numbers of tests and lines")
+    tests, size = map(int, arrays["shape"])
+    fitting = {"M": (tests, -(-size // 8)), "fail": (tests,), "lines": (size,), "files": (size,), "tests": (tests,)}
+    if wrong := [key for key in fitting if key in arrays and arrays[key].shape != fitting[key]]:
+        told = ", ".join(f"{key} is {arrays[key].shape}" for key in wrong)
+        raise InputError(f"{path}: shape says {tests} tests and {size} lines, but {told}")
+    if arrays["M"].dtype != np.uint8:
+        raise InputError(f"{path}: M holds {arrays['M'].dtype}; it has to hold uint8, eight lines in each")
+    if (arrays["lines"] < 1).any():
+        raise InputError(f"{path}: lines holds {arrays['lines'].min()}; lines count from 1")
+    return tests, size
 
 
 def write_npz(path: str | Path, recording: Recording) -> None:

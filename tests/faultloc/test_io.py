@@ -47,6 +47,51 @@ def test_a_file_of_another_kind_is_explained(tmp_path, content, line):
         io.read(tmp_path / "x", tmp_path / "outcomes.csv")
 
 
+SPECTRUM = {
+    "M": np.array([[0b10100000], [0b11000000]], np.uint8), "shape": np.array([2, 3]),
+    "fail": np.array([1, 0], np.uint8), "lines": np.array([1, 2, 4]), "files": np.array(["a.py"] * 3),
+    "tests": np.array(["s", "t"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"shape": np.array(2)}, "shape is 2; it has to hold the numbers of tests and lines"),
+        ({"shape": np.array([2, 3, 4])}, r"shape is \[2, 3, 4\]; it has to hold"),
+        ({"shape": np.array(["2", "3"])}, "shape holds <U1; it has to hold integers"),
+        ({"shape": np.array([2, -3])}, "shape says 2 tests and -3 lines, but M is"),
+        ({"lines": np.array(["1", "2", "4"])}, "lines holds <U1; it has to hold integers"),
+        ({"lines": np.array([0, 2, 4])}, "lines holds 0; lines count from 1"),
+        ({"files": np.array(["a.py"])}, r"but files is \(1,\)"),
+        ({"files": np.array([1, 2, 3])}, "files holds int64; it has to hold text"),
+        ({"tests": np.array(["s"])}, r"but tests is \(1,\)"),
+        ({"M": SPECTRUM["M"].astype(np.uint16)}, "M holds uint16; it has to hold uint8"),
+        ({"M": SPECTRUM["M"].astype(float)}, "M holds float64; it has to hold uint8"),
+        ({"fail": np.array(["no", "yes"])}, "fail holds <U3; it has to hold 0 and 1"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(tmp_path, changes, line):
+    np.savez(tmp_path / "x.npz", **SPECTRUM)
+    assert io.read(tmp_path / "x.npz").tests == ("s", "t")
+    np.savez(tmp_path / "x.npz", **SPECTRUM | changes)
+    with pytest.raises(InputError, match=line):
+        io.read(tmp_path / "x.npz")
+
+
+def test_a_damaged_byte_is_told_wherever_it_is(tmp_path):
+    np.savez_compressed(tmp_path / "whole.npz", **SPECTRUM)
+    content = (tmp_path / "whole.npz").read_bytes()
+    refused = 0
+    for place in range(4, len(content), 3):
+        (tmp_path / "x.npz").write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            io.read(tmp_path / "x.npz")  # a byte of a date harms nothing
+        except InputError:
+            refused += 1
+    assert refused > len(content) / 6
+
+
 def test_what_is_absent_or_empty_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         io.read(tmp_path / "absent")
