@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from faultloc.collect.recorder import Program
-from faultloc.io import InputError, Recording, recording
+from faultloc.io import InputError, Recording, read_table, recording
 from faultloc.spectrum import pack
 
 PHASES = ("setup", "run", "call", "teardown")  # of a test, as contexts name them
@@ -87,10 +87,7 @@ def read_outcomes(path: str | Path) -> dict[str, bool]:
     """
     import xml.etree.ElementTree as ET
 
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    text = read_table(path)
     failed: dict[str, bool] = {}
     if text.lstrip().startswith("<"):
         try:
@@ -160,27 +157,40 @@ def read_gzoltar(folder: str | Path) -> Recording:
     for name in GZOLTAR:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: no {name}; a GZoltar folder holds {', '.join(GZOLTAR)}")
-    components = [row[0] for row in _csv_rows(folder / "spectra.csv")]
-    tests = [row[0] for row in _csv_rows(folder / "tests.csv")]
-    rows = [line.split() for line in (folder / "matrix.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    components = _rows(folder / "spectra.csv")
+    tests = [_test_name(row) for row in csv.reader(_rows(folder / "tests.csv"))]
+    rows = [line.split() for line in read_table(folder / "matrix.txt").splitlines() if line.strip()]
     wrong = [i for i, row in enumerate(rows) if len(row) != len(components) + 1 or row[-1] not in "+-"]
     if wrong or len(rows) != len(tests):
         where = f"row {wrong[0] + 1} does not fit" if wrong else f"{len(rows)} rows for {len(tests)} tests"
         raise InputError(f"{folder / 'matrix.txt'}: {where}; expected {len(components)} numbers and + or - in each row")
-    covered = np.array([[entry != "0" for entry in row[:-1]] for row in rows], bool).reshape(len(rows), -1)
-    places = [_component(text, folder) for text in components]
-    files = tuple(dict.fromkeys(file for file, _ in places))
-    file = np.array([files.index(file) for file, _ in places], np.int32)
-    lines = np.array([line for _, line in places], np.int32)
-    order = np.lexsort((lines, file))
-    spectrum = pack(covered[:, order], np.array([row[-1] == "-" for row in rows], bool))
-    return Recording(spectrum, files, file[order], lines[order], tuple(tests))
+    if not rows or not components:
+        raise InputError(f"{folder}: names {len(tests)} tests and {len(components)} lines; run the tests again")
+    covered = np.array([[entry != "0" for entry in row[:-1]] for row in rows], bool)
+    files, places = _places([_component(text, folder) for text in components])
+    # Components of a line, such as a lambda and what is around it, are one suspect.
+    places, place = np.unique(places, axis=0, return_inverse=True)
+    joined = np.zeros((len(rows), len(places)), bool)
+    for column, target in enumerate(place.ravel()):
+        joined[:, target] |= covered[:, column]
+    spectrum = pack(joined, np.array([row[-1] == "-" for row in rows], bool))
+    return Recording(spectrum, files, places[:, 0], places[:, 1], tuple(tests))
 
 
-def _csv_rows(path: Path) -> list[list[str]]:
-    """Rows after the header; names of components hold commas and no quotes, so the first column ends at the line."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
-    return [[line] for line in lines] if path.name == "spectra.csv" else list(csv.reader(lines))
+def _places(named: list[tuple[str, int]]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The files in the order they are named, and `[n, 2]` number of the file and of the line."""
+    files = {file: number for number, file in enumerate(dict.fromkeys(file for file, _ in named))}
+    return tuple(files), np.array([(files[file], line) for file, line in named], np.int32)
+
+
+def _rows(path: Path) -> list[str]:
+    """Rows after the header; names of components hold commas and no quotes, so such a row is one name."""
+    return [line for line in read_table(path).splitlines()[1:] if line.strip()]
+
+
+def _test_name(row: list[str]) -> str:
+    """What stands before the outcome; names may hold commas without quotes."""
+    return ",".join(row[: next((i for i, word in enumerate(row) if i and word in ("PASS", "FAIL")), 1)])
 
 
 def _component(text: str, folder: Path) -> tuple[str, int]:

@@ -139,6 +139,20 @@ def read_text(path: str | Path) -> str | None:
         return None
 
 
+def read_table(path: str | Path) -> str:
+    """Text of a file that a tool or the user wrote for us.
+
+    Raises:
+        InputError: it cannot be read, or is not in UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text in UTF-8; convert it, as by iconv -f LATIN1 -t UTF-8") from error
+
+
 def source_lines(text: str) -> list[str]:
     """The lines of a source as compilers count them: a form feed or another separator of Unicode ends none."""
     lines = text.split("\n")

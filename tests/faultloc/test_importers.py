@@ -164,14 +164,42 @@ def test_reads_the_three_files_of_gzoltar(gzoltar):
         ("matrix.txt", "1 0 1 +\n", "1 rows for 3 tests"),
         ("spectra.csv", "name\na\nb\nc\n", "'a' is not package"),
         ("tests.csv", None, "no tests.csv"),
+        ("spectra.csv", "name\nshop$Käse#a():1\n", "spectra.csv: is not text in UTF-8; convert it"),
     ],
 )
 def test_a_damaged_gzoltar_folder_is_explained(gzoltar, name, text, line):
     (gzoltar / name).unlink()
     if text is not None:
-        (gzoltar / name).write_text(text)
+        (gzoltar / name).write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=line):
         io.read(gzoltar)
+
+
+def test_an_empty_gzoltar_folder_is_explained(gzoltar):
+    for name in ("matrix.txt", "spectra.csv", "tests.csv"):
+        (gzoltar / name).write_text("")
+    with pytest.raises(InputError, match="names 0 tests and 0 lines"):
+        io.read(gzoltar)
+
+
+def test_components_of_one_line_are_one_line(gzoltar):
+    (gzoltar / "spectra.csv").write_text("name\np$A#m():5\np$A#n():4\np$A$1#run():5\n")
+    (gzoltar / "matrix.txt").write_text("1 0 0 +\n0 1 0 -\n0 0 1 +\n")
+    found = io.read(gzoltar)
+    assert (found.files, found.file.tolist(), found.lines.tolist()) == (("p/A.java",), [0, 0], [4, 5])
+    assert found.spectrum.covered().tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_names_of_tests_may_hold_commas(gzoltar):
+    (gzoltar / "tests.csv").write_text('name,outcome,runtime\na#t[1, 2],PASS,1,\n"a#t[3,4]",FAIL,2,x\nb,PASS\n')
+    assert io.read(gzoltar).tests == ("a#t[1, 2]", "a#t[3,4]", "b")
+
+
+def test_outcomes_that_are_not_text_are_explained(tmp_path):
+    path = database(tmp_path / "x.db", {"t.test_a": {"a.py": [1]}})
+    (tmp_path / "x.csv").write_bytes("t.test_a,failed,Käse\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"x\.csv: is not text in UTF-8; convert it"):
+        io.read(path, tmp_path / "x.csv")
 
 
 def test_a_database_without_contexts_is_explained(tmp_path):
