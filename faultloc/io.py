@@ -17,6 +17,7 @@ DAMAGED = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
+BYTES = (".c", ".h", ".java")  # whose compilers take any bytes in comments and strings
 # Kinds of the arrays of a spectrum, by NumPy's letters and in words.
 KINDS = {
     "M": ("u", "uint8, eight lines in each"), "shape": ("iu", "integers"), "fail": ("biu", "0 and 1"),
@@ -131,12 +132,17 @@ def write_npz(path: str | Path, recording: Recording) -> None:
 
 
 def read_text(path: str | Path) -> str | None:
-    """Text of a source file in the encoding it declares; None where there is none to read."""
-    try:
-        with tokenize.open(path) as file:
-            return file.read()
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return None
+    """Text of a source file, None where there is none to read: Python in the encoding it declares, else UTF-8.
+
+    C and Java declare none; what is not UTF-8 there is taken for Latin-1, which moves no line.
+    """
+    for encoding in ("utf-8-sig", "latin-1") if Path(path).suffix in BYTES else (None,):
+        try:
+            with tokenize.open(path) if encoding is None else open(path, encoding=encoding) as file:
+                return file.read()
+        except (OSError, SyntaxError, UnicodeDecodeError):
+            continue
+    return None
 
 
 def read_table(path: str | Path) -> str:

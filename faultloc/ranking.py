@@ -167,7 +167,8 @@ def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:
     if faults:
         why = next(iter(faults.values()))
     elif absent:
-        why = f"{absent[0]} is not below {case.root}"
+        there = (case.root / absent[0]).is_file()
+        why = f"{absent[0]} {'cannot be read as text' if there else f'is not below {case.root}'}"
     else:
         why = f"{case.recording.files[0]} is not Python, C or Java"
     return f"ranker: {ranker} needs the syntax trees of {case.title} ({why}); rank by a formula, such as ranker=ochiai"

@@ -105,6 +105,14 @@ def test_source_is_read_in_the_encoding_it_declares(tmp_path):
     assert io.read_text(tmp_path / "none.py") is None
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_source_that_declares_no_encoding_is_read_in_utf8_or_latin1(tmp_path, encoding):
+    for name in ("a.c", "a.h", "A.java"):
+        (tmp_path / name).write_bytes("/* Käse */\r\nint a;\n".encode(encoding))
+        assert io.read_text(tmp_path / name) == "/* Käse */\nint a;\n"
+    assert io.read_text(tmp_path / "none.c") is None
+
+
 def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):
     path = tmp_path / "new" / "suspects.csv"
     with whole(path) as file:

@@ -208,6 +208,13 @@ def test_why_there_are_no_syntax_trees_is_told_with_what_to_do(case, key, file, 
         ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
 
 
+def test_a_source_that_is_no_text_is_not_said_to_be_absent(case, key, tmp_path):
+    (tmp_path / "shop.py").write_bytes(b"x = '\xe9'\n")
+    bare = case._replace(root=tmp_path, texts={})
+    with pytest.raises(InputError, match=r"\(shop\.py cannot be read as text\)"):
+        ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
 def test_a_damaged_model_is_told(case, key, tmp_path):
     (tmp_path / "mine.npz").write_text("no model")
     broken = Posterior(ridge=10.0, steps=100, model=str(tmp_path / "mine.npz"))
