@@ -3,6 +3,7 @@
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ DAMAGED = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 
+NOTED = 5  # notes beside a fault; of more, their number is told
 BYTES = (".c", ".h", ".java")  # whose compilers take any bytes in comments and strings
 # Kinds of the arrays of a spectrum, by NumPy's letters and in words.
 KINDS = {
@@ -179,6 +181,12 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: cannot be read as an .npz of plain arrays ({told})") from error
 
 
+def noted(message: str, notes: Sequence[str]) -> str:
+    """A message with the first notes of a run behind it: why nothing can be ranked often stands there."""
+    more = [f"and {len(notes) - NOTED} more"] if len(notes) > NOTED else []
+    return f"{message}. Noted: {'; '.join([*notes[:NOTED], *more])}" if notes else message
+
+
 def recording(
     hits: dict[str, set[tuple[str, int]]],
     failed: dict[str, bool],
@@ -202,7 +210,8 @@ def recording(
             universe.setdefault(file, []).append(line)
     places = [(file, line) for file in sorted(universe) for line in sorted(universe[file])]
     if not places or not hits:
-        raise InputError("no test ran a line of the program; name the folder with its source (corpus.watch=FOLDER)")
+        message = "no test ran a line of the program; name the folder with its source (corpus.watch=FOLDER)"
+        raise InputError(noted(message, notes))
     column = {place: index for index, place in enumerate(places)}
     covered = np.zeros((len(hits), len(places)), bool)
     for row, pairs in enumerate(hits.values()):

@@ -60,12 +60,14 @@ def _case(
     every: bool = False,
 ) -> Case:
     """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
-    known = [test for test in session.tests if test.outcome != "skipped" and (test.lines or test.outcome == "passed")]
-    blind = [test.name for test in session.tests if test.outcome in runner.FAILURES and not test.lines]
+    everywhere = session.imports if every else {}
+    tests = [test for test in session.tests if test.outcome != "skipped"]
+    blind = [test for test in tests if test.outcome in runner.FAILURES and not test.lines and not everywhere]
+    known = [test for test in tests if test.lines or everywhere or test.outcome == "passed"]
     notes = list(session.notes)
     if blind:
-        notes.append(f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0]}")
-    everywhere = session.imports if every else {}
+        first = f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0].name}"
+        notes.append(first + ("; corpus.imports=every counts what ran at import for them" if session.imports else ""))
     hits = {test.name: _pairs(test.lines, root) | _pairs(everywhere, root) for test in known}
     if universe is None:
         seen = {_relative(file, root) for test in session.tests for file in test.lines}

@@ -8,7 +8,7 @@ import numpy as np
 
 from faultloc import faultsets, formulas, grammars, intervals, metrics, spectrum, tree
 from faultloc.cases import Case, Suspect, place
-from faultloc.io import InputError, Recording, source_lines
+from faultloc.io import InputError, Recording, noted, source_lines
 from faultloc.options import Statistics
 
 BUDGET = 10**11  # entries of the coverage matrix that the intervals may look at: some seconds
@@ -90,7 +90,7 @@ def rank(
     if ranker.needs_tree:
         case = case._replace(recording=with_trees(case.recording, parsed, notes))
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
-    _demand(case, counts)
+    _demand(case, counts, notes)
     statements = _statements(parsed, given)
     if ranker.needs_tree and statements is None:
         raise InputError(_treeless(case, ranker.name, faults))
@@ -149,16 +149,18 @@ def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Rankin
     return _ranking(found.case, found.ranker, scores, found.beside, found.notes, clean, buggy, found.basis)
 
 
-def _demand(case: Case, counts: spectrum.Counts) -> None:
+def _demand(case: Case, counts: spectrum.Counts, notes: Sequence[str]) -> None:
     if counts.failing == 0:
         told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(case.outcomes.items()))
-        raise InputError(
+        message = (
             f"{case.title}: no failing test ran a line of the program ({told}); without one no line is more suspect "
             "than another. What can be ranked: the run with a test that shows the bug (add it, or name its file with "
             "corpus.arguments=[FILE]), or an earlier run that failed (corpus=spectrum corpus.path=RUN/spectrum.npz)"
         )
+        raise InputError(noted(message, notes))
     if not counts.ef.any():
-        raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
+        message = f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)"
+        raise InputError(noted(message, notes))
 
 
 def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:

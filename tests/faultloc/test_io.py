@@ -97,6 +97,8 @@ def test_what_is_absent_or_empty_is_said(tmp_path):
         io.read(tmp_path / "absent")
     with pytest.raises(InputError, match="no test ran a line of the program"):
         io.recording({}, {})
+    with pytest.raises(InputError, match=r"corpus\.watch=FOLDER\)\. Noted: 0; 1; 2; 3; 4; and 2 more$"):
+        io.recording({}, {}, tuple("0123456"))
 
 
 def test_source_is_read_in_the_encoding_it_declares(tmp_path):

@@ -127,6 +127,22 @@ def test_import_lines_count_for_every_test_on_request(case, project, key):
     assert {(s.ef, s.ep) for s in kept.suspects if s.line in (1, 4, 10)} == {(2, 2)}
 
 
+def test_a_failing_test_that_runs_no_function_is_told_of_import_lines_and_ranked_by_them(tmp_path, key):
+    (tmp_path / "limits.py").write_text("LOW = 1\nHIGH = 10\n")
+    (tmp_path / "test_limits.py").write_text("import limits\n\ndef test_high():\n    assert limits.HIGH == 11\n")
+    with pytest.raises(InputError, match=r"no test ran a line .*first test_limits.py::test_high; corpus.imports=every"):
+        run_and_rank(tmp_path, key)
+    assert [(s.line, s.ef) for s in run_and_rank(tmp_path, key, imports="every").suspects] == [(1, 1), (2, 1)]
+
+
+def test_without_a_failing_test_what_was_noted_is_told(project, key):
+    (project / "test_broken.py").write_text("import nothere\n")
+    with pytest.raises(
+        InputError, match=r"no failing test ran a line .*Noted: .*test_broken.py could not be collected"
+    ):
+        run_and_rank(project, key, arguments=("-k", "book and not many"))
+
+
 def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(project, key):
     (project / "broken.py").write_text("def (:\n")
     (project / "test_broken.py").write_text("import broken\n")
