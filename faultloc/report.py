@@ -86,9 +86,17 @@ def colourful() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
+def say(text: str) -> None:
+    """Print; whoever reads may have seen enough and closed the pipe, as `head` does: the rest then goes nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def show(found: Ranking, *, top: int, context: int) -> None:
     """Print the first suspects with their source; arguments as in `write`."""
-    print("\n".join(listing(found, top=top, context=context, colours=colourful())))
+    say("\n".join(listing(found, top=top, context=context, colours=colourful())))
 
 
 def listing(found: Ranking, *, top: int, context: int, colours: bool) -> list[str]:

@@ -1,6 +1,8 @@
 """The command as a user meets it: a planted bug in the printed list, faults in one line."""
 
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -91,6 +93,24 @@ def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
     done = command("corpus=spectrum", f"corpus.path={tmp_path}", "run.folder=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
+
+
+def test_the_files_are_written_when_the_reader_of_the_list_has_seen_enough(tmp_path):
+    (tmp_path / "spectra.csv").write_text("name\nshop$Cart#total():14\nshop$Cart#pay():7\n")
+    (tmp_path / "tests.csv").write_text("name,outcome,runtime,stacktrace\nt1,PASS,1,\nt2,FAIL,2,\n")
+    (tmp_path / "matrix.txt").write_text("0 1 +\n1 1 -\n")
+    read, write = os.pipe()
+    os.close(read)
+    given = ["corpus=spectrum", f"corpus.path={tmp_path}", "ranker=ochiai", "run.folder=out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "faultloc", *given], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True,
+        timeout=200,
+    )  # fmt: skip
+    os.close(write)
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert {"heat.html", "faultloc.sarif", "suspects.csv", "spectrum.npz"} <= {*os.listdir(tmp_path / "out")}
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["state"] == "done"
 
 
 def test_a_run_of_the_tests_finds_what_is_worked_by_hand(case, project):
