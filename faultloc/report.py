@@ -157,9 +157,11 @@ def _head(suspect: Suspect, colours: bool) -> str:
 
 
 def worth(suspect: Suspect) -> str:
-    """Score or probability of a suspect, and how far its rank depends on the choice of tests."""
+    """Score or probability of a suspect, and how far its rank depends on the choice of tests, where that is known."""
     sure = suspect.probability is not None
     told = f"probability {suspect.probability:.2%}" if sure else f"score {suspect.score:.4g}"
+    if suspect.low is None or suspect.high is None:
+        return told
     return f"{told}, rank {round(suspect.low, 1):g} to {round(suspect.high, 1):g} when tests are redrawn"
 
 
