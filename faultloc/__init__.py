@@ -19,9 +19,9 @@ _EXPORTS = {
     "read": "io",
 }
 _MODULES = (
-    "cases", "corpus", "faultsets", "features", "formulas", "grammars", "intervals", "io", "learn", "logistic",
-    "metrics", "models", "mutate", "preprocessor", "programs", "rankers", "ranking", "spectrum", "stats", "synthetic",
-    "tflm", "tree", "triage",
+    "cases", "corpus", "faultsets", "features", "formulas", "grammars", "importers", "intervals", "io", "learn",
+    "logistic", "metrics", "models", "mutate", "preprocessor", "programs", "rankers", "ranking", "spectrum", "stats",
+    "synthetic", "tflm", "tree", "triage",
 )  # fmt: skip
 
 __all__ = [*_EXPORTS, *_MODULES]

@@ -12,6 +12,7 @@ import numpy as np
 
 from faultloc import metrics, stats
 from faultloc.corpus import Bug
+from faultloc.io import InputError
 from faultloc.rankers import Formula
 from faultloc.writing import whole
 
@@ -51,11 +52,19 @@ class HeldOut:
         ranker: see `faultloc.rankers`.
         resamples: of the bootstrap over clusters.
         level: of the intervals.
+
+    Raises:
+        InputError: the ranker learns, and there is no second program to learn from.
     """
 
     def __init__(self, bugs: Sequence[Bug], ranker: Any, *, resamples: int, level: float) -> None:
         self.bugs, self.ranker, self.resamples, self.level = list(bugs), ranker, resamples, level
         self.programs = sorted({bug.program for bug in self.bugs})
+        if ranker.learns and len(self.programs) < 2:
+            raise InputError(
+                f"corpus: {ranker.name} learns from the bugs of other programs, and there are bugs of "
+                f"{len(self.programs)}; give those of at least two, or rank by a formula such as ranker=ochiai"
+            )
         self._bands: np.ndarray | None = None
         self._bins = np.zeros((0, len(BINS) - 1, 2))
         self._folds: dict[str, Any] | None = None

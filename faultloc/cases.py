@@ -36,7 +36,7 @@ class Suspect(NamedTuple):
         line: its number.
         score: of the ranker.
         first, last: places it can have, from 1, when equal scores are put in any order.
-        low, high: interval of its mid rank when the tests are drawn anew.
+        low, high: interval of its mid rank when the tests are drawn anew; None once something is known of other lines.
         probability: that the one fault is here, by a learned ranker; None for a formula.
         ef, ep: failing and passing tests that ran it.
         scope: function around it, may be empty.
@@ -50,8 +50,8 @@ class Suspect(NamedTuple):
     score: float
     first: int
     last: int
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     probability: float | None
     ef: int
     ep: int

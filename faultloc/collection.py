@@ -14,7 +14,8 @@ import numpy as np
 from faultloc import grammars
 from faultloc.cases import locate
 from faultloc.corpus import Bug
-from faultloc.io import GZOLTAR, InputError, Recording, read, read_text
+from faultloc.importers import GZOLTAR
+from faultloc.io import InputError, Recording, read, read_table, read_text
 from faultloc.ranking import with_trees
 
 LABELS = "faulty.txt"
@@ -50,7 +51,7 @@ def _bug(folder: Path) -> Bug:
     if not parsed.files:
         raise InputError(f"{folder}: no file can be parsed ({next(iter(faults.values()))})")
     given = with_trees(given, parsed, [])
-    named = [line for line in (folder / LABELS).read_text(encoding="utf-8").splitlines() if line.strip()]
+    named = [line for line in read_table(folder / LABELS).splitlines() if line.strip()]
     if not named:
         raise InputError(f"{folder / LABELS}: names no line; it holds FILE:LINE of a fault, one a line")
     try:

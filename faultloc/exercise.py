@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from faultloc import metrics, synthetic, triage
+from faultloc import metrics, report, synthetic, triage
 from faultloc.accuracy import HeldOut, figures
 from faultloc.cases import Case
 from faultloc.corpus import Bug
@@ -145,7 +145,7 @@ class Exercise:
         if self._ranking is None or self._scored is None:
             return
         self._scored.report(rows, folder)
-        print("\n".join(self._summary()))
+        report.say("\n".join(self._summary()))
         triage.finish(self._ranking, folder, self._display, self._task)
 
     def _summary(self) -> list[str]:

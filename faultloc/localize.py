@@ -60,12 +60,14 @@ def _case(
     every: bool = False,
 ) -> Case:
     """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
-    known = [test for test in session.tests if test.outcome != "skipped" and (test.lines or test.outcome == "passed")]
-    blind = [test.name for test in session.tests if test.outcome in runner.FAILURES and not test.lines]
+    everywhere = session.imports if every else {}
+    tests = [test for test in session.tests if test.outcome != "skipped"]
+    blind = [test for test in tests if test.outcome in runner.FAILURES and not test.lines and not everywhere]
+    known = [test for test in tests if test.lines or everywhere or test.outcome == "passed"]
     notes = list(session.notes)
     if blind:
-        notes.append(f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0]}")
-    everywhere = session.imports if every else {}
+        first = f"{len(blind)} failing tests ran no line of the program and were left out, first {blind[0].name}"
+        notes.append(first + ("; corpus.imports=every counts what ran at import for them" if session.imports else ""))
     hits = {test.name: _pairs(test.lines, root) | _pairs(everywhere, root) for test in known}
     if universe is None:
         seen = {_relative(file, root) for test in session.tests for file in test.lines}
@@ -89,7 +91,7 @@ def from_spectrum(options: Spectrum) -> Case:
     if options.path is None:
         raise InputError("corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder")
     root = Path(options.root).resolve()
-    found = read(options.path, options.outcomes)
+    found = read(options.path, options.outcomes, root)
     found = found._replace(files=tuple(_relative(file, root) for file in found.files))
     texts = {file: text for file in found.files if (text := read_text(root / file)) is not None}
     failed = np.asarray(found.spectrum.failed, bool)

@@ -27,7 +27,7 @@ class Logistic:
         name: under which it stands in tables.
     """
 
-    needs_tree = False
+    needs_tree, learns = False, True
 
     def __init__(self, name: str) -> None:
         self.name = name

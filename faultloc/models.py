@@ -8,7 +8,6 @@ the symbol table and the names of the features. A model says nothing about a tre
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from faultloc import features
-from faultloc.io import InputError
+from faultloc.io import InputError, load_arrays
 from faultloc.programs import Program
 from faultloc.writing import whole
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from faultloc import intervals
 
 VERSION = 1
-_NAMED = ("language", "learner", "symbols", "features")
+_NAMED: dict[str, type] = {"language": str, "learner": str, "symbols": list, "features": list}  # of the header
 
 
 class Model(NamedTuple):
@@ -252,13 +251,18 @@ def load(path: str | Path) -> Model:
     if not path.is_file():
         raise InputError(f"{path}: no such model; train one, or give the .npz file of one")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = load_arrays(path)
         header = json.loads(str(arrays.pop("header")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a saved model, or a damaged one ({type(error).__name__})") from error
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a saved model, or a damaged one; train it again, or give another") from error
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: not a saved model, or a damaged one; train it again, or give another")
     if header.get("version") != VERSION:
         raise InputError(f"{path}: version {header.get('version')} of the format, this program reads {VERSION}")
+    if lost := [name for name, kind in _NAMED.items() if not _holds(header.get(name), kind)]:
+        raise InputError(
+            f"{path}: the header of the model lacks {', '.join(lost)}; the file is damaged, train it again"
+        )
     strange = set(header["features"]) - set(features.NAMES)
     if strange:
         raise InputError(f"{path}: this program does not measure {', '.join(sorted(strange))}; train the model again")
@@ -267,4 +271,9 @@ def load(path: str | Path) -> Model:
     missing = set(Model._fields) - set(named) - set(arrays)
     if missing:
         raise InputError(f"{path}: the model lacks {', '.join(sorted(missing))}; the file is damaged, train it again")
-    return Model(**named, **{name: arrays[name] for name in Model._fields if name not in named})
+    return Model(**named, **{name: arrays[name] for name in Model._fields if name not in named})  # type: ignore[arg-type]
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether a value is a text or a list of texts."""
+    return isinstance(value, str | list) and isinstance(value, kind) and all(isinstance(part, str) for part in value)

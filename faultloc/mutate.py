@@ -170,12 +170,12 @@ def _apply(path: str, text: str, operator: str, place: _Place, new: ast.AST) -> 
     # A parenthesis keeps the piece together where an operator stands beside it.
     if isinstance(new, ast.expr) and not isinstance(new, ast.Name | ast.Constant | ast.Call):
         after = after if isinstance(place.parent, ast.stmt) else f"({after})"
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")  # a form feed ends no line
     number = node.lineno  # type: ignore[attr-defined]
     row = lines[number - 1].encode()  # columns count bytes
     start, end = node.col_offset, node.end_col_offset  # type: ignore[attr-defined]
     lines[number - 1] = (row[:start] + after.encode() + row[end:]).decode()
-    mutated = "".join(lines)
+    mutated = "\n".join(lines)
     try:
         compile(mutated, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):

@@ -1,8 +1,9 @@
 """What gives the lines of a program their scores: a formula, with or without the rule that functions lead, or a model.
 
-A ranker has a `name`, `needs_tree` and `fit(bugs, key)`, which returns what scores. That has `scores(recording,
-statements)`, `[L]`, higher is more suspicious; `formula`, where the scores are those of one; `reasons(recording,
-statements)`, `[L]` what else speaks for each line; and `probabilistic`, whether the scores are log-probabilities.
+A ranker has a `name`, `needs_tree`, `learns` (whether `fit` learns from the bugs it is given) and `fit(bugs, key)`,
+which returns what scores. That has `scores(recording, statements)`, `[L]`, higher is more suspicious; `formula`, where
+the scores are those of one; `reasons(recording, statements)`, `[L]` what else speaks for each line; and
+`probabilistic`, whether the scores are log-probabilities.
 """
 
 import functools
@@ -51,7 +52,7 @@ class Formula:
         InputError: there is no such formula.
     """
 
-    probabilistic = False
+    probabilistic, learns = False, False
 
     def __init__(self, name: str, *, inside_first: bool = False, formula: formulas.Formula | None = None) -> None:
         try:
@@ -107,13 +108,13 @@ class Posterior:
         mutants: int = 120,
         name: str = "posterior",
     ) -> None:
-        self.name, self._ridge, self._steps, self._held_out = name, ridge, steps, held_out
+        self.name, self._ridge, self._steps, self.learns = name, ridge, steps, held_out
         self._train, self._path, self._model, self._mutants = train, train_path, model, mutants
         self._known: dict[str, learn.Example] = {}
 
     def fit(self, bugs: Sequence[corpus.Bug], key: Any) -> "Fitted":  # noqa: ARG002
         """Learn from bugs, from zero, so that nothing is random; or take what was learned before."""
-        if bugs and self._held_out:
+        if bugs and self.learns:
             return Fitted(self._learned(bugs))
         if self._train is not None:
             return Fitted(_trained(self._train, self._path, self._mutants, self._ridge, self._steps))
@@ -123,11 +124,11 @@ class Posterior:
         """What `fit` learns from all bugs but those of each program; all folds are learned together.
 
         Args:
-            bugs: of several programs.
+            bugs: of two programs or more.
             place: see `forest.spread`.
         """
         programs = sorted({bug.program for bug in bugs})
-        if not self._held_out or len(programs) < 2:
+        if not self.learns:
             return dict.fromkeys(programs, self.fit(bugs, None))
         grown = forest.spread(forest.plant([self._example(bug) for bug in bugs]), place)
         weight = np.array([[float(bug.program != name) for name in programs] for bug in bugs])

@@ -8,7 +8,7 @@ import numpy as np
 
 from faultloc import faultsets, formulas, grammars, intervals, metrics, spectrum, tree
 from faultloc.cases import Case, Suspect, place
-from faultloc.io import InputError, Recording
+from faultloc.io import InputError, Recording, noted, source_lines
 from faultloc.options import Statistics
 
 BUDGET = 10**11  # entries of the coverage matrix that the intervals may look at: some seconds
@@ -90,7 +90,7 @@ def rank(
     if ranker.needs_tree:
         case = case._replace(recording=with_trees(case.recording, parsed, notes))
     given, counts = case.recording, spectrum.counts(case.recording.spectrum)
-    _demand(case, counts)
+    _demand(case, counts, notes)
     statements = _statements(parsed, given)
     if ranker.needs_tree and statements is None:
         raise InputError(_treeless(case, ranker.name, faults))
@@ -149,16 +149,18 @@ def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Rankin
     return _ranking(found.case, found.ranker, scores, found.beside, found.notes, clean, buggy, found.basis)
 
 
-def _demand(case: Case, counts: spectrum.Counts) -> None:
+def _demand(case: Case, counts: spectrum.Counts, notes: Sequence[str]) -> None:
     if counts.failing == 0:
         told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(case.outcomes.items()))
-        raise InputError(
+        message = (
             f"{case.title}: no failing test ran a line of the program ({told}); without one no line is more suspect "
             "than another. What can be ranked: the run with a test that shows the bug (add it, or name its file with "
             "corpus.arguments=[FILE]), or an earlier run that failed (corpus=spectrum corpus.path=RUN/spectrum.npz)"
         )
+        raise InputError(noted(message, notes))
     if not counts.ef.any():
-        raise InputError(f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)")
+        message = f"{case.title}: no failing test ran a line that can be ranked; name the source (corpus.watch)"
+        raise InputError(noted(message, notes))
 
 
 def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:
@@ -167,7 +169,8 @@ def _treeless(case: Case, ranker: str, faults: dict[str, str]) -> str:
     if faults:
         why = next(iter(faults.values()))
     elif absent:
-        why = f"{absent[0]} is not below {case.root}"
+        there = (case.root / absent[0]).is_file()
+        why = f"{absent[0]} {'cannot be read as text' if there else f'is not below {case.root}'}"
     else:
         why = f"{case.recording.files[0]} is not Python, C or Java"
     return f"ranker: {ranker} needs the syntax trees of {case.title} ({why}); rank by a formula, such as ranker=ochiai"
@@ -213,7 +216,7 @@ def _basis(
 ) -> Basis:
     given = case.recording
     scopes = {file: tree.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
-    texts = {file: text.splitlines() for file, text in case.texts.items()}
+    texts = {file: source_lines(text) for file, text in case.texts.items()}
     scope, symbol, text, reason = [], [], [], []
     for i in range(len(given.lines)):
         file, line = place(given, i)
@@ -260,8 +263,8 @@ def _suspects(given: Recording, scores: np.ndarray, basis: Basis, known: set[int
             float(scores[i]),
             int(first[i]),
             int(last[i]),
-            float(bounds.low[i]),
-            float(bounds.high[i]),
+            None if known else float(bounds.low[i]),
+            None if known else float(bounds.high[i]),
             float(np.exp(scores[i])) if basis.score else None,
             int(ef[i]),
             int(ep[i]),

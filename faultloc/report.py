@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from faultloc.cases import Suspect, place
+from faultloc.io import source_lines
 from faultloc.ranking import Ranking
 from faultloc.sarif import sarif
 from faultloc.writing import whole
@@ -85,9 +86,17 @@ def colourful() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
+def say(text: str) -> None:
+    """Print; whoever reads may have seen enough and closed the pipe, as `head` does: the rest then goes nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def show(found: Ranking, *, top: int, context: int) -> None:
     """Print the first suspects with their source; arguments as in `write`."""
-    print("\n".join(listing(found, top=top, context=context, colours=colourful())))
+    say("\n".join(listing(found, top=top, context=context, colours=colourful())))
 
 
 def listing(found: Ranking, *, top: int, context: int, colours: bool) -> list[str]:
@@ -148,15 +157,17 @@ def _head(suspect: Suspect, colours: bool) -> str:
 
 
 def worth(suspect: Suspect) -> str:
-    """Score or probability of a suspect, and how far its rank depends on the choice of tests."""
+    """Score or probability of a suspect, and how far its rank depends on the choice of tests, where that is known."""
     sure = suspect.probability is not None
     told = f"probability {suspect.probability:.2%}" if sure else f"score {suspect.score:.4g}"
+    if suspect.low is None or suspect.high is None:
+        return told
     return f"{told}, rank {round(suspect.low, 1):g} to {round(suspect.high, 1):g} when tests are redrawn"
 
 
 def _context(suspect: Suspect, found: Ranking, context: int, shown: set[tuple[str, int]], colours: bool) -> list[str]:
     """The source around a suspect, leaving out what stands above it already."""
-    text = found.case.texts.get(suspect.file, "").splitlines()
+    text = source_lines(found.case.texts.get(suspect.file, ""))
     known = {(s.file, s.line): (s.first + s.last) / 2 for s in found.suspects}
     size = found.case.recording.spectrum.size
     lines = []
@@ -203,7 +214,7 @@ def _page(found: Ranking, top: int, context: int) -> str:
 
 
 def _excerpt(suspect: Suspect, found: Ranking, context: int) -> list[tuple[int, str]]:
-    text = found.case.texts.get(suspect.file, "").splitlines()
+    text = source_lines(found.case.texts.get(suspect.file, ""))
     numbers = range(max(suspect.line - context, 1), min(suspect.line + context, len(text)) + 1)
     return [(number, text[number - 1]) for number in numbers]
 
@@ -219,7 +230,7 @@ def _files(found: Ranking) -> list[dict[str, Any]]:
     for file in sorted(best, key=lambda name: best[name])[:FILES]:
         index = given.files.index(file)
         column = {int(given.lines[i]): i for i in np.flatnonzero(given.file == index)}
-        text = found.case.texts.get(file, "").splitlines()
+        text = source_lines(found.case.texts.get(file, ""))
         numbers = range(1, len(text) + 1) if text else sorted(column)
         rows = []
         for number in numbers:

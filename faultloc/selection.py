@@ -60,7 +60,7 @@ class Tflm:
         seed: of the starts.
     """
 
-    name, needs_tree = "tflm", True
+    name, needs_tree, learns = "tflm", True, True
 
     def __init__(
         self, settings: Sequence[Setting], *, criterion: Criterion, restarts: int, steps: int, rate: float, seed: int
@@ -84,7 +84,7 @@ class Tflm:
         """Learn one model for every program, from the bugs of the others; `found` says what was chosen.
 
         Args:
-            bugs: of several programs.
+            bugs: of two programs or more.
             place: see `forest.spread`.
         """
         forest, groups = self._plant(bugs)

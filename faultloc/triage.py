@@ -34,11 +34,13 @@ def start(found: Ranking, clean: Iterable[str], buggy: Iterable[str]) -> Ranking
 
 def finish(found: Ranking, folder: Path, display: Display, task: Task) -> Ranking:
     """Print the list, go through it if that is the task, and write the pages and the spectrum."""
-    report.show(found, top=display.top, context=display.context)
     if task.name == "triage":
-        found = session(found, sys.stdin, print, top=display.top, context=display.context)
+        report.show(found, top=display.top, context=display.context)
+        found = session(found, sys.stdin, report.say, top=display.top, context=display.context)
     report.write(found, folder, top=display.top, context=display.context)
     write_npz(folder / "spectrum.npz", found.case.recording)
+    if task.name != "triage":  # last, as the reader of a pipe may stop there
+        report.show(found, top=display.top, context=display.context)
     return found
 
 

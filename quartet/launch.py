@@ -44,11 +44,25 @@ def launch(package: str) -> NoReturn:
     """Run the command line of `package` and end the process.
 
     The exit code is 0 on success; 1 where cells of a sweep failed or we are at fault, with a traceback; 2 for a fault
-    of the user, in one line (`HYDRA_FULL_ERROR=1` shows the traceback of that too).
+    of the user, in one line (`HYDRA_FULL_ERROR=1` shows the traceback of that too). A reader who has seen enough and
+    closed the pipe, as `head` does, is no fault.
     """
+    code = 0
+    try:
+        try:
+            code = _command(package)
+        finally:  # Hydra ends the process itself after its help
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _command(package: str) -> int:
+    """Do what the command line says, and tell what went wrong; the exit code."""
     if "--version" in sys.argv[1:]:
         print(f"quartet {__version__}")
-        sys.exit(0)
+        return 0
     show_all = os.environ.get("HYDRA_FULL_ERROR", "0") != "0"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing them
     os.environ.setdefault("HYDRA_MAIN_MODULE", f"{package}.__main__")
@@ -65,8 +79,10 @@ def launch(package: str) -> NoReturn:
     except KeyboardInterrupt:
         again = "" if _outcome["sweep"] else f" with run.folder={_outcome['folder']}"
         print(f"interrupted; the same command{again} continues it", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and error is not _outcome["error"]:
+            raise  # nobody reads what is printed any more; within a job it may be another pipe
         line = faults.explain(error, CONFIGS / package, sys.argv[1:])
         if line is None or show_all:
             traceback.print_exc()
@@ -74,8 +90,8 @@ def launch(package: str) -> NoReturn:
             print(line, file=sys.stderr)
         if _outcome["sweep"] is not None:  # a launcher that died: what its cells left behind is listed all the same
             _ending(start)
-        sys.exit(1 if line is None else 2)
-    sys.exit(_ending(start))
+        return 1 if line is None else 2
+    return _ending(start)
 
 
 _outcome: dict[str, Any] = {"sweep": None, "folder": None, "failed": [], "error": None}

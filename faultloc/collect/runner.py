@@ -134,9 +134,8 @@ def _command(
     command = [python or sys.executable, "-m", "pytest", "-p", "no:faultloc", "-p", f"{_LENT}.plugin"]
     # With a blank instead of =, pytest takes the folders for tests and looks for its rootdir above them.
     command += ["-q", "--continue-on-collection-errors", f"--faultloc={Path(scratch) / 'records'}"]
-    command.append(
-        "--maxfail=0"
-    )  # a project may ask to stop at the first failure; what `arguments` ask for comes later
+    # A project may ask to stop at the first failure; what `arguments` ask for comes later.
+    command.append("--maxfail=0")
     command += [*(f"--faultloc-{name}={Path(scratch) / name}" for name in ("skip", "fragile"))]
     command += [*(f"--faultloc-source={path.resolve()}" for path in source)]
     if test_timeout is not None:

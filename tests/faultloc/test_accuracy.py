@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from faultloc import accuracy, metrics, rankers
+from faultloc import accuracy, logistic, metrics, rankers, selection
 from faultloc.corpus import Bug
 from faultloc.experiment import Localization, State
-from faultloc.io import Recording
+from faultloc.io import InputError, Recording
 from faultloc.options import Display, Formula, Statistics, Task
 from faultloc.spectrum import pack
 
@@ -32,7 +32,7 @@ def bugs():
 class Listener:
     """Notes what it was given to learn from."""
 
-    needs_tree = False
+    name, needs_tree, learns = "listener", False, True
 
     def __init__(self):
         self.seen = []
@@ -56,6 +56,15 @@ def test_a_program_is_never_learned_from_when_it_is_ranked(bugs, key):
     rows = run(source, key)
     assert [row["program"] for row in rows] == ["x", "y", "z"]
     assert ranker.seen == [{"y", "z"}, {"x", "z"}, {"x", "y"}]
+
+
+def test_a_single_program_is_not_held_out_from_what_is_learned_of_it(bugs):
+    learner = selection.Tflm([selection.Setting()], criterion="skipped", restarts=1, steps=1, rate=0.1, seed=0)
+    for ranker in (rankers.Posterior(ridge=10.0, steps=1), learner, logistic.Logistic("logistic")):
+        with pytest.raises(InputError, match="learns from the bugs of other programs, and there are bugs of 1; give"):
+            accuracy.HeldOut(bugs[:3], ranker, resamples=100, level=0.9)
+    for ranker in (rankers.Formula("ochiai"), rankers.Posterior(ridge=10.0, steps=1, held_out=False)):
+        assert len(accuracy.HeldOut(bugs[:3], ranker, resamples=100, level=0.9)) == 1
 
 
 def test_figures_are_means_over_bugs_and_a_formula_never_differs_from_itself(bugs, key):

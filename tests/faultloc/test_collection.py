@@ -98,11 +98,12 @@ def test_what_is_missing_is_said(own, tmp_path):
         corpus.load("own")
     for name, text, line in (
         ("faulty.txt", "", "names no line"),
+        ("faulty.txt", "shop/Käse.java:7", "faulty.txt: is not text in UTF-8"),
         ("faulty.txt", "shop/Cart.java:7", "holds no instruction; the nearest line of shop/Cart.java that does is 6"),
         ("matrix.txt", "1 1 0 1 0 +\n" * 3, "no failing test"),
     ):
         folder = bug(tmp_path / f"{name}{len(line)}" / "p" / "1")
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="latin-1")
         with pytest.raises(InputError, match=line):
             collection.load(folder.parent.parent)
     (own / "one/1/sources/shop/Cart.java").unlink()

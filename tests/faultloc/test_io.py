@@ -1,8 +1,3 @@
-import os
-import sqlite3
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,96 +6,6 @@ from hypothesis import strategies as st
 from faultloc import io
 from faultloc.io import InputError
 from faultloc.writing import whole
-
-CODE = "def f(x):\n    if x:\n        return 1\n    return 2\n"
-TESTS = (
-    "from code_under_test import f\n\ndef test_one():\n    assert f(1) == 1\n\ndef test_two():\n    assert f(0) == 3\n"
-)
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """A database and a JUnit file that coverage.py and pytest really wrote, with lines and with branches."""
-    folder = tmp_path_factory.mktemp("measured")
-    (folder / "code_under_test.py").write_text(CODE)
-    (folder / "test_code.py").write_text(TESTS)
-    for name, branch in (("lines", "False"), ("branches", "True")):
-        (folder / f"{name}.rc").write_text(
-            f"[run]\ndynamic_context = test_function\nbranch = {branch}\ndata_file = {name}.db\ncore = ctrace\n"
-        )
-        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={name}.rc", "-m", "pytest", "-q"]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-        done = subprocess.run(
-            [*command, "--junitxml=junit.xml", "-p", "no:cacheprovider"],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert (folder / f"{name}.db").exists(), done.stdout + done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("name", ["lines", "branches"])
-def test_reads_what_coverage_wrote(measured, name):
-    found = io.read(measured / f"{name}.db", measured / "junit.xml")
-    index = next(i for i, file in enumerate(found.files) if file.endswith("code_under_test.py"))
-    chosen = found.file == index
-    assert found.lines[chosen].tolist() == [2, 3, 4]
-    rows = dict(zip(found.tests, found.spectrum.covered()[:, chosen].tolist(), strict=True))
-    assert rows == {"test_code.test_one": [1, 1, 0], "test_code.test_two": [1, 0, 1]}
-    assert dict(zip(found.tests, found.spectrum.failed.tolist(), strict=True)) == {
-        "test_code.test_one": False,
-        "test_code.test_two": True,
-    }
-
-
-def test_a_database_needs_outcomes_that_name_its_tests(measured, tmp_path):
-    with pytest.raises(InputError, match=r"give corpus\.outcomes=junit\.xml"):
-        io.read(measured / "lines.db")
-    (tmp_path / "other.csv").write_text("name,outcome\nsome.test,passed\n")
-    with pytest.raises(InputError, match="names none of the 2 tests"):
-        io.read(measured / "lines.db", tmp_path / "other.csv")
-    (tmp_path / "odd.csv").write_text("test_code.test_one,perhaps\n")
-    with pytest.raises(InputError, match="unknown outcome 'perhaps'"):
-        io.read(measured / "lines.db", tmp_path / "odd.csv")
-    (tmp_path / "half.csv").write_text("test_code.test_two,failed\n")
-    assert io.read(measured / "lines.db", tmp_path / "half.csv").notes == ("1 tests without an outcome were left out",)
-
-
-@pytest.fixture
-def gzoltar(tmp_path):
-    (tmp_path / "spectra.csv").write_text(
-        "name\norg.shop$Cart#total(int,java.lang.String):14\norg.shop$Cart$Line#<init>():7\n$Main#main():3\n"
-    )
-    (tmp_path / "tests.csv").write_text(
-        'name,outcome,runtime,stacktrace\na#t1,PASS,1,\na#t2,FAIL,2,"boom, at line"\na#t3,PASS,1,\n'
-    )
-    (tmp_path / "matrix.txt").write_text("1 0 1 +\n1 1 0 -\n0 0 1 +\n")
-    return tmp_path
-
-
-def test_reads_the_three_files_of_gzoltar(gzoltar):
-    found = io.read(gzoltar)
-    places = [(found.files[f], line) for f, line in zip(found.file.tolist(), found.lines.tolist(), strict=True)]
-    assert places == [("org/shop/Cart.java", 7), ("org/shop/Cart.java", 14), ("Main.java", 3)]
-    assert found.spectrum.covered().tolist() == [[0, 1, 1], [1, 1, 0], [0, 0, 1]]
-    assert found.spectrum.failed.tolist() == [False, True, False]
-    assert found.tests == ("a#t1", "a#t2", "a#t3")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "line"),
-    [
-        ("matrix.txt", "1 0 +\n1 1 0 -\n0 0 1 +\n", "row 1 does not fit; expected 3 numbers and"),
-        ("matrix.txt", "1 0 1 +\n", "1 rows for 3 tests"),
-        ("spectra.csv", "name\na\nb\nc\n", "'a' is not package"),
-        ("tests.csv", None, "no tests.csv"),
-    ],
-)
-def test_a_damaged_gzoltar_folder_is_explained(gzoltar, name, text, line):
-    (gzoltar / name).unlink()
-    if text is not None:
-        (gzoltar / name).write_text(text)
-    with pytest.raises(InputError, match=line):
-        io.read(gzoltar)
 
 
 @settings(deadline=None, max_examples=30)
@@ -142,26 +47,72 @@ def test_a_file_of_another_kind_is_explained(tmp_path, content, line):
         io.read(tmp_path / "x", tmp_path / "outcomes.csv")
 
 
+SPECTRUM = {
+    "M": np.array([[0b10100000], [0b11000000]], np.uint8), "shape": np.array([2, 3]),
+    "fail": np.array([1, 0], np.uint8), "lines": np.array([1, 2, 4]), "files": np.array(["a.py"] * 3),
+    "tests": np.array(["s", "t"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"shape": np.array(2)}, "shape is 2; it has to hold the numbers of tests and lines"),
+        ({"shape": np.array([2, 3, 4])}, r"shape is \[2, 3, 4\]; it has to hold"),
+        ({"shape": np.array(["2", "3"])}, "shape holds <U1; it has to hold integers"),
+        ({"shape": np.array([2, -3])}, "shape says 2 tests and -3 lines, but M is"),
+        ({"lines": np.array(["1", "2", "4"])}, "lines holds <U1; it has to hold integers"),
+        ({"lines": np.array([0, 2, 4])}, "lines holds 0; lines count from 1"),
+        ({"files": np.array(["a.py"])}, r"but files is \(1,\)"),
+        ({"files": np.array([1, 2, 3])}, "files holds int64; it has to hold text"),
+        ({"tests": np.array(["s"])}, r"but tests is \(1,\)"),
+        ({"M": SPECTRUM["M"].astype(np.uint16)}, "M holds uint16; it has to hold uint8"),
+        ({"M": SPECTRUM["M"].astype(float)}, "M holds float64; it has to hold uint8"),
+        ({"fail": np.array(["no", "yes"])}, "fail holds <U3; it has to hold 0 and 1"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(tmp_path, changes, line):
+    np.savez(tmp_path / "x.npz", **SPECTRUM)
+    assert io.read(tmp_path / "x.npz").tests == ("s", "t")
+    np.savez(tmp_path / "x.npz", **SPECTRUM | changes)
+    with pytest.raises(InputError, match=line):
+        io.read(tmp_path / "x.npz")
+
+
+def test_a_damaged_byte_is_told_wherever_it_is(tmp_path):
+    np.savez_compressed(tmp_path / "whole.npz", **SPECTRUM)
+    content = (tmp_path / "whole.npz").read_bytes()
+    refused = 0
+    for place in range(4, len(content), 3):
+        (tmp_path / "x.npz").write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            io.read(tmp_path / "x.npz")  # a byte of a date harms nothing
+        except InputError:
+            refused += 1
+    assert refused > len(content) / 6
+
+
 def test_what_is_absent_or_empty_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         io.read(tmp_path / "absent")
     with pytest.raises(InputError, match="no test ran a line of the program"):
         io.recording({}, {})
-    base = sqlite3.connect(tmp_path / "empty.db")
-    base.executescript(
-        "create table file (id, path); create table context (id, context);"
-        "create table line_bits (file_id, context_id, numbits); create table arc (file_id, context_id, fromno, tono);"
-    )
-    base.close()
-    (tmp_path / "outcomes.csv").write_text("a,passed\n")
-    with pytest.raises(InputError, match="no context names a test"):
-        io.read(tmp_path / "empty.db", tmp_path / "outcomes.csv")
+    with pytest.raises(InputError, match=r"corpus\.watch=FOLDER\)\. Noted: 0; 1; 2; 3; 4; and 2 more$"):
+        io.recording({}, {}, tuple("0123456"))
 
 
 def test_source_is_read_in_the_encoding_it_declares(tmp_path):
     (tmp_path / "a.py").write_bytes("# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1"))
     assert "é" in io.read_text(tmp_path / "a.py")
     assert io.read_text(tmp_path / "none.py") is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_source_that_declares_no_encoding_is_read_in_utf8_or_latin1(tmp_path, encoding):
+    for name in ("a.c", "a.h", "A.java"):
+        (tmp_path / name).write_bytes("/* Käse */\r\nint a;\n".encode(encoding))
+        assert io.read_text(tmp_path / name) == "/* Käse */\nint a;\n"
+    assert io.read_text(tmp_path / "none.c") is None
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_one_before(tmp_path):

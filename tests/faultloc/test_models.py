@@ -72,6 +72,8 @@ def test_a_program_in_another_language_is_refused():
     [
         ({"version": 99}, "version 99 of the format, this program reads 1"),
         ({"features": ["weather"]}, "does not measure weather; train the model again"),
+        ({"language": None}, "the header of the model lacks language; the file is damaged, train it again"),
+        ({"features": 3, "symbols": [1]}, "the header of the model lacks symbols, features; the file is damaged"),
     ],
 )
 def test_files_of_other_versions_are_refused(change, message, tmp_path):
@@ -91,6 +93,22 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     whole = models.save(tmp_path / "whole.npz", made()).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    for name in ("spectrum", "text", "cut"):
+    np.savez(tmp_path / "list.npz", header=np.array("[]"))
+    with (tmp_path / "single.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("spectrum", "text", "cut", "list", "single"):
         with pytest.raises(InputError, match=re.escape(f"{name}.npz: not a saved model, or a damaged one")):
             models.load(tmp_path / f"{name}.npz")
+
+
+def test_a_damaged_byte_is_told_wherever_it_is(tmp_path):
+    whole = models.save(tmp_path / "whole.npz", made()).read_bytes()
+    path = tmp_path / "x.npz"
+    refused = 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            models.load(path)  # a byte of a date harms nothing
+        except InputError:
+            refused += 1
+    assert refused > len(whole) / 14

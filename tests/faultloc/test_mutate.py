@@ -59,6 +59,13 @@ def test_a_mutant_changes_its_line_and_moves_none():
         assert ast.dump(ast.parse(mutant.text)) != ast.dump(ast.parse(SOURCE))
 
 
+def test_a_form_feed_moves_no_line():
+    text = "import os\n\x0c\ndef f(x):\n    if x > 1:\n        return 2\n    return x + 1\n"
+    found = {mutant[1:5] for mutant in mutate.mutants({"m.py": text}, {"m.py": {4, 5, 6}}, 0)}
+    assert (6, "arithmetic", "x + 1", "x - 1") in found
+    assert (4, "comparison", "x > 1", "x >= 1") in found
+
+
 def test_every_line_comes_once_before_one_comes_twice_and_the_seed_decides_the_order():
     first = [mutant.line for mutant in everything()[:7]]
     assert sorted(first) == [6, 7, 8, 9, 10, 11, 12]

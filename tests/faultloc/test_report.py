@@ -52,6 +52,18 @@ def test_the_page_escapes_what_the_program_says(case, key, tmp_path):
     assert "<script>" not in (tmp_path / "heat.html").read_text()
 
 
+def test_a_form_feed_moves_no_line(case, key, tmp_path):
+    paged = case._replace(texts={"shop.py": SHOP.replace("\n\n\ndef rate", "\n\x0c\n\ndef rate")})
+    found = ranked(paged, key)
+    assert found.suspects[0].text == "        net = net * 9  # planted: should be 0.9"
+    marked = [line for line in report.listing(found, top=1, context=0, colours=False) if line.startswith("    >")]
+    assert marked == [f"    >    {PLANTED} |         net = net * 9  # planted: should be 0.9"]
+    report.write(found, tmp_path, top=1, context=0)
+    page = (tmp_path / "heat.html").read_text()
+    assert page.count("net = net * 9") == 2  # on the list and in the file
+    assert f'<td class="r">{PLANTED}</td><td class="r h"' in page
+
+
 def test_places_that_no_failing_test_ran_are_explained_where_they_interrupt_the_list(case, key, tmp_path):
     found = ranked(case, key)
     assert report.unlisted(found, top=9) == ""  # a formula puts them last

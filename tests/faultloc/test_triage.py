@@ -1,5 +1,7 @@
 """Told what is known, the list is that of the conditioned posterior; a session gives the same, answer by answer."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,18 @@ def test_a_clean_line_gives_its_probability_to_the_others_in_proportion(found):
         [s.probability for s in after.suspects], [s.probability / (1 - first.probability) for s in others], rtol=1e-9
     )
     assert ranking.rerank(after, [], []).suspects == found.suspects
+
+
+def test_what_is_known_ends_the_intervals_which_knew_nothing_of_it(found):
+    after = ranking.rerank(found, [cases.locate(found.case.recording, f"shop.py:{found.suspects[0].line}")], [])
+    heads = [
+        [line for line in report.listing(given, top=3, context=0, colours=False) if line.startswith("#")]
+        for given in (found, after)
+    ]
+    assert all("when tests are redrawn" in head for head in heads[0])
+    assert not any("redrawn" in head for head in heads[1])
+    assert all("probability" in head for head in heads[1])
+    assert {(s.low, s.high) for s in after.suspects} == {(None, None)}
 
 
 def test_ranking_again_is_the_posterior_of_the_model_itself(found):
@@ -94,6 +108,8 @@ def test_what_is_known_before_is_taken_from_the_options(found, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert f"known to be clean: shop.py:{first.line}" in printed
     assert (tmp_path / "spectrum.npz").is_file()
+    told = json.loads((tmp_path / "suspects.json").read_text())["suspects"][0]
+    assert told["low"] is told["high"] is None
 
 
 def test_mistakes_are_told(found, key):

@@ -1,6 +1,8 @@
 """The command as a user meets it: a planted bug in the printed list, faults in one line."""
 
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -93,6 +95,24 @@ def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
     assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
 
 
+def test_the_files_are_written_when_the_reader_of_the_list_has_seen_enough(tmp_path):
+    (tmp_path / "spectra.csv").write_text("name\nshop$Cart#total():14\nshop$Cart#pay():7\n")
+    (tmp_path / "tests.csv").write_text("name,outcome,runtime,stacktrace\nt1,PASS,1,\nt2,FAIL,2,\n")
+    (tmp_path / "matrix.txt").write_text("0 1 +\n1 1 -\n")
+    read, write = os.pipe()
+    os.close(read)
+    given = ["corpus=spectrum", f"corpus.path={tmp_path}", "ranker=ochiai", "run.folder=out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "faultloc", *given], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True,
+        timeout=200,
+    )  # fmt: skip
+    os.close(write)
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert {"heat.html", "faultloc.sarif", "suspects.csv", "spectrum.npz"} <= {*os.listdir(tmp_path / "out")}
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["state"] == "done"
+
+
 def test_a_run_of_the_tests_finds_what_is_worked_by_hand(case, project):
     run = localize.from_project(options(project))
     names = [test.rpartition("::")[2] for test in run.recording.tests]
@@ -125,6 +145,22 @@ def test_import_lines_count_for_every_test_on_request(case, project, key):
     dropped, kept = shop.ranked(case, key), run_and_rank(project, key, imports="every")
     assert not any(s.line == 1 for s in dropped.suspects)
     assert {(s.ef, s.ep) for s in kept.suspects if s.line in (1, 4, 10)} == {(2, 2)}
+
+
+def test_a_failing_test_that_runs_no_function_is_told_of_import_lines_and_ranked_by_them(tmp_path, key):
+    (tmp_path / "limits.py").write_text("LOW = 1\nHIGH = 10\n")
+    (tmp_path / "test_limits.py").write_text("import limits\n\ndef test_high():\n    assert limits.HIGH == 11\n")
+    with pytest.raises(InputError, match=r"no test ran a line .*first test_limits.py::test_high; corpus.imports=every"):
+        run_and_rank(tmp_path, key)
+    assert [(s.line, s.ef) for s in run_and_rank(tmp_path, key, imports="every").suspects] == [(1, 1), (2, 1)]
+
+
+def test_without_a_failing_test_what_was_noted_is_told(project, key):
+    (project / "test_broken.py").write_text("import nothere\n")
+    with pytest.raises(
+        InputError, match=r"no failing test ran a line .*Noted: .*test_broken.py could not be collected"
+    ):
+        run_and_rank(project, key, arguments=("-k", "book and not many"))
 
 
 def test_a_file_with_a_syntax_error_is_named_and_the_rest_is_run_and_rank(project, key):
@@ -205,6 +241,13 @@ def test_a_language_without_a_model_is_told_with_what_to_do(case, key):
 def test_why_there_are_no_syntax_trees_is_told_with_what_to_do(case, key, file, texts, why):
     bare = case._replace(recording=case.recording._replace(files=(file,)), texts=texts)
     with pytest.raises(InputError, match=rf"posterior needs .* \({why}.*\); rank by a formula, such as ranker=ochiai"):
+        ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
+
+
+def test_a_source_that_is_no_text_is_not_said_to_be_absent(case, key, tmp_path):
+    (tmp_path / "shop.py").write_bytes(b"x = '\xe9'\n")
+    bare = case._replace(root=tmp_path, texts={})
+    with pytest.raises(InputError, match=r"\(shop\.py cannot be read as text\)"):
         ranking.rank(bare, Posterior(ridge=10.0, steps=100), (), key, Statistics(resamples=100, level=0.9))
 
 

@@ -292,3 +292,16 @@ def test_the_command_answers_from_any_folder(tmp_path):
     done = command("--cfg", "job", cwd=tmp_path)
     assert done.returncode == 0
     assert "kernel:" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argument", ["--help", "--version", "--cfg=job"])
+def test_a_reader_that_closed_the_pipe_is_no_fault(argument, unbuffered, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "evalmetrics", argument], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered}, timeout=240,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
