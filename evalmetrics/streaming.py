@@ -45,8 +45,7 @@ def pair_stats_streamed(
         **options: as in `pair_stats`.
 
     Returns:
-        PairStats, computed: no thread holds a piece of the files any more. One that still did when the interpreter ends
-        would abort the process.
+        PairStats, computed.
 
     Raises:
         ValueError: grids or options that do not fit, a label map without `regions`, or no voxels.
@@ -59,7 +58,10 @@ def pair_stats_streamed(
     total: Any = None
     lost: Any = None
     before: Any = None
-    for pieces in read_blocks(given[:2], given[2:], block):
+    for read in read_blocks(given[:2], given[2:], block):
+        # Copies of JAX's own: of NumPy's memory the last user may be a thread of XLA, which then needs the interpreter,
+        # and aborts the process where that has begun to end.
+        pieces = [jax.numpy.array(piece) for piece in read]
         piece = None if weights is None else pieces[2]
         part = pair_stats(pieces[0], pieces[1], weights=piece, regions=regions, **options)
         if total is None:
