@@ -14,7 +14,7 @@ from faultloc.collect import gcov, runner
 from faultloc.collect.recorder import Program
 from faultloc.io import InputError, read, read_text, recording
 from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
-from faultloc.ranking import Ranking, compared, rank
+from faultloc.ranking import Ranking, compared, deaf, rank
 
 NAMED = 5  # files that no test imported and that do not parse; of more, their number is told
 
@@ -172,6 +172,8 @@ class Localizer:
         # What is wrong with the ranker is told before the tests run, which may take an hour.
         compared(self._display.beside)
         fitted = self._ranker.fit((), key)
+        if (self._task.name == "triage" or self._task.clean or self._task.buggy) and not fitted.probabilistic:
+            raise deaf(self._ranker.name)
         case = self._gather()
         found = rank(case, self._ranker, self._display.beside, key, self._statistics, fitted)
         found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)

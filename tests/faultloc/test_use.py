@@ -202,6 +202,11 @@ def test_a_ranker_that_cannot_rank_is_refused_before_the_tests_run(key):
         given = localize.Localizer(gather, ranker, display, statistics, task)
         with pytest.raises(InputError, match=line):
             given.score(0, given.totals(), key=key, place=None)
+    formula, display = Formula(name="ochiai", inside_first=False).ranker(), Display(top=1, context=0, beside=())
+    for name, clean, buggy in (("triage", (), ()), ("rank", ("shop.py:5",), ()), ("rank", (), ("shop.py:5",))):
+        given = localize.Localizer(gather, formula, display, statistics, Task(name=name, clean=clean, buggy=buggy))
+        with pytest.raises(InputError, match="task: ochiai is a formula and cannot be told what is known"):
+            given.score(0, given.totals(), key=key, place=None)
 
 
 def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_ranked(case, key):
