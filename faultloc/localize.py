@@ -56,10 +56,13 @@ def _case(
     root: Path,
     universe: dict[str, list[int]] | None = None,
     *,
-    watch: Sequence[str] = (),
+    watch: Sequence[str] | None = None,
     every: bool = False,
 ) -> Case:
-    """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
+    """What a run left, as a case; without a universe the files are Python and their executable lines are looked up.
+
+    Files that no test imported are looked at where `watch` says what there is.
+    """
     everywhere = session.imports if every else {}
     tests = [test for test in session.tests if test.outcome != "skipped"]
     blind = [test for test in tests if test.outcome in runner.FAILURES and not test.lines and not everywhere]
@@ -73,7 +76,7 @@ def _case(
         seen = {_relative(file, root) for test in session.tests for file in test.lines}
         seen |= {_relative(file, root) for file in session.imports}
         texts, universe = _sources(sorted(seen), root, notes)
-        notes += _never_imported(seen, root, watch)
+        notes += [] if watch is None else _never_imported(seen, root, watch)
     else:
         texts = {file: text for file in universe if (text := read_text(root / file)) is not None}
     whole = recording(hits, {t.name: t.outcome in runner.FAILURES for t in known}, tuple(notes), universe)
@@ -83,7 +86,7 @@ def _case(
 
 
 def from_spectrum(options: Spectrum) -> Case:
-    """Read a spectrum that another tool left, and of the source files what can be found.
+    """Read a spectrum that another tool or our plugin left, and of the source files what can be found.
 
     Raises:
         InputError: it cannot be read.
@@ -91,6 +94,8 @@ def from_spectrum(options: Spectrum) -> Case:
     if options.path is None:
         raise InputError("corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder")
     root = Path(options.root).resolve()
+    if any(Path(options.path).glob("*.jsonl")):
+        return _case(runner.read(Path(options.path)), root)
     found = read(options.path, options.outcomes, root)
     found = found._replace(files=tuple(_relative(file, root) for file in found.files))
     texts = {file: text for file in found.files if (text := read_text(root / file)) is not None}

@@ -13,7 +13,7 @@ import pytest
 
 from faultloc import localize, ranking
 from faultloc.io import InputError
-from faultloc.options import Display, Formula, Project, Statistics, Task
+from faultloc.options import Display, Formula, Project, Spectrum, Statistics, Task
 from faultloc.rankers import Posterior
 from faultloc.selection import Setting, Tflm
 from faultloc.spectrum import pack
@@ -93,6 +93,18 @@ def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
     done = command("corpus=spectrum", f"corpus.path={tmp_path}", "run.folder=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
+
+
+def test_what_the_plugin_recorded_is_ranked_as_a_run_is(project, key):
+    recorded = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "faultloc.collect.plugin", "--faultloc=records"], cwd=project,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert recorded.returncode == 1, recorded.stdout
+    run = localize.from_project(options(project))
+    read = localize.from_spectrum(Spectrum(path=str(project / "records"), outcomes=None, root=str(project)))
+    assert (read.outcomes, read.texts, sorted(read.failures)) == (run.outcomes, run.texts, sorted(run.failures))
+    assert shop.ranked(read, key).suspects == shop.ranked(run, key).suspects
 
 
 def test_the_files_are_written_when_the_reader_of_the_list_has_seen_enough(tmp_path):
