@@ -220,7 +220,7 @@ def _basis(
     reasons: Sequence[str],
 ) -> Basis:
     given = case.recording
-    scopes = {file: tree.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
+    scopes = {file: grammars.scopes(file, text) for file, text in case.texts.items()}
     texts = {file: source_lines(text) for file, text in case.texts.items()}
     scope, symbol, text, reason = [], [], [], []
     for i in range(len(given.lines)):
