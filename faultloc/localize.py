@@ -23,9 +23,15 @@ def from_project(options: Project) -> Case:
     """Run the tests of a Python project.
 
     Raises:
-        InputError: no test runs, or none of them runs a line of the program.
+        InputError: no test runs, none of them runs a line of the program, or a file to watch cannot be one of it.
     """
     root = Path(options.path).resolve()
+    for path in (root / name for name in options.watch):
+        if path.is_file() and Program([str(path)]).path(str(path)) is None:
+            raise InputError(
+                f"corpus.watch: {path.name} is no Python, or a file of tests by its name, and those are never watched; "
+                "name files or folders of the program"
+            )
     session = runner.run(
         root,
         source=options.watch,

@@ -288,6 +288,12 @@ def test_a_large_program_gets_fewer_draws_and_says_so(case, monkeypatch, key):
     assert found.notes == ("the program is large: its intervals come from 100 draws of the tests",)
 
 
+def test_a_file_of_tests_that_is_to_be_watched_is_refused(project, key):
+    with pytest.raises(InputError, match=r"corpus\.watch: test_shop\.py is no Python, or a file of tests by its name"):
+        run_and_rank(project, key, watch=("shop.py", "test_shop.py"))
+    assert run_and_rank(project, key, watch=("shop.py",)).suspects[0].line == shop.PLANTED
+
+
 def test_without_a_line_of_the_program_it_says_so(tmp_path, key):
     (tmp_path / "test_only.py").write_text("def test_only():\n    assert 0\n")
     with pytest.raises(InputError, match="no test ran a line of the program"):
