@@ -14,6 +14,13 @@ from faultloc import preprocessor, tree
 
 LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".java": "java"}
 
+SCOPES = frozenset(
+    {
+        "function_definition", "method_declaration", "constructor_declaration", "class_declaration",
+        "interface_declaration", "enum_declaration", "record_declaration",
+    }
+)  # fmt: skip
+
 
 def language(path: str) -> str | None:
     """Language of a file by its name; None for one that is not known."""
@@ -56,12 +63,47 @@ def _parser(name: str) -> Any:
     return sitter.Parser(sitter.Language(grammar.language()))
 
 
+def scopes(path: str, text: str) -> dict[int, str]:
+    """Qualified name of the innermost function or class around each line of a file; nothing at its top level.
+
+    Returns:
+        Name by line number; empty where the file does not parse, or its language has no grammar here.
+    """
+    name = language(path)
+    if name == "python":
+        return tree.scopes(text)
+    parser = None if name is None else _parser(name)
+    if name is None or parser is None:
+        return {}
+    names: dict[int, str] = {}
+    stack = [(_root(text, parser, name), "")]
+    while stack:
+        node, prefix = stack.pop()
+        if node.type in SCOPES:
+            prefix += _name(node)
+            names.update(dict.fromkeys(range(node.start_point[0] + 1, node.end_point[0] + 2), prefix))
+            prefix += "."
+        stack.extend((child, prefix) for child in reversed(node.named_children))
+    return names
+
+
+def _name(node: Any) -> str:
+    """What a function or class is called; C has the name inside of what the function returns."""
+    while node is not None and node.type != "identifier":
+        inner = node.child_by_field_name("name") or node.child_by_field_name("declarator")
+        node = node.named_children[0] if inner is None and node.type == "parenthesized_declarator" else inner
+    return "" if node is None else str(node.text.decode())
+
+
+def _root(text: str, parser: Any, name: str) -> Any:
+    return parser.parse((preprocessor.resolve(text) if name == "c" else text).encode()).root_node
+
+
 def _grown(texts: Mapping[str, str], parser: Any, name: str) -> tree.Tree:
     types: dict[str, int] = {}
     nodes: list[tuple[int, int, int, int]] = []
     for number, text in enumerate(texts.values()):
-        resolved = preprocessor.resolve(text) if name == "c" else text
-        stack = [(parser.parse(resolved.encode()).root_node, 0)]
+        stack = [(_root(text, parser, name), 0)]
         while stack:
             node, depth = stack.pop()
             line = node.start_point[0] + 1 if depth else 0

@@ -14,7 +14,7 @@ from faultloc.collect import gcov, runner
 from faultloc.collect.recorder import Program
 from faultloc.io import InputError, read, read_text, recording
 from faultloc.options import CProgram, Display, Project, Spectrum, Statistics, Task
-from faultloc.ranking import Ranking, compared, rank
+from faultloc.ranking import Ranking, compared, deaf, rank
 
 NAMED = 5  # files that no test imported and that do not parse; of more, their number is told
 
@@ -23,9 +23,15 @@ def from_project(options: Project) -> Case:
     """Run the tests of a Python project.
 
     Raises:
-        InputError: no test runs, or none of them runs a line of the program.
+        InputError: no test runs, none of them runs a line of the program, or a file to watch cannot be one of it.
     """
     root = Path(options.path).resolve()
+    for path in (root / name for name in options.watch):
+        if path.is_file() and Program([str(path)]).path(str(path)) is None:
+            raise InputError(
+                f"corpus.watch: {path.name} is no Python, or a file of tests by its name, and those are never watched; "
+                "name files or folders of the program"
+            )
     session = runner.run(
         root,
         source=options.watch,
@@ -56,10 +62,13 @@ def _case(
     root: Path,
     universe: dict[str, list[int]] | None = None,
     *,
-    watch: Sequence[str] = (),
+    watch: Sequence[str] | None = None,
     every: bool = False,
 ) -> Case:
-    """What a run left, as a case; without a universe the files are Python and their executable lines are looked up."""
+    """What a run left, as a case; without a universe the files are Python and their executable lines are looked up.
+
+    Files that no test imported are looked at where `watch` says what there is.
+    """
     everywhere = session.imports if every else {}
     tests = [test for test in session.tests if test.outcome != "skipped"]
     blind = [test for test in tests if test.outcome in runner.FAILURES and not test.lines and not everywhere]
@@ -73,7 +82,7 @@ def _case(
         seen = {_relative(file, root) for test in session.tests for file in test.lines}
         seen |= {_relative(file, root) for file in session.imports}
         texts, universe = _sources(sorted(seen), root, notes)
-        notes += _never_imported(seen, root, watch)
+        notes += [] if watch is None else _never_imported(seen, root, watch)
     else:
         texts = {file: text for file in universe if (text := read_text(root / file)) is not None}
     whole = recording(hits, {t.name: t.outcome in runner.FAILURES for t in known}, tuple(notes), universe)
@@ -83,7 +92,7 @@ def _case(
 
 
 def from_spectrum(options: Spectrum) -> Case:
-    """Read a spectrum that another tool left, and of the source files what can be found.
+    """Read a spectrum that another tool or our plugin left, and of the source files what can be found.
 
     Raises:
         InputError: it cannot be read.
@@ -91,6 +100,8 @@ def from_spectrum(options: Spectrum) -> Case:
     if options.path is None:
         raise InputError("corpus.path: required; give an .npz, a coverage.py database or a GZoltar folder")
     root = Path(options.root).resolve()
+    if any(Path(options.path).glob("*.jsonl")):
+        return _case(runner.read(Path(options.path)), root)
     found = read(options.path, options.outcomes, root)
     found = found._replace(files=tuple(_relative(file, root) for file in found.files))
     texts = {file: text for file in found.files if (text := read_text(root / file)) is not None}
@@ -172,6 +183,8 @@ class Localizer:
         # What is wrong with the ranker is told before the tests run, which may take an hour.
         compared(self._display.beside)
         fitted = self._ranker.fit((), key)
+        if (self._task.name == "triage" or self._task.clean or self._task.buggy) and not fitted.probabilistic:
+            raise deaf(self._ranker.name)
         case = self._gather()
         found = rank(case, self._ranker, self._display.beside, key, self._statistics, fitted)
         found = self._ranking = triage.start(found, self._task.clean, self._task.buggy)

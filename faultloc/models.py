@@ -195,8 +195,8 @@ def rank(
     Args:
         model: of the program's language.
         program: to rank.
-        clean: lines known to be sound; they have probability zero.
-        buggy: lines known to be faulty; likewise, and the others are ranked as places of one more fault.
+        clean: indices in `[L]` of lines known to be sound, see `cases.locate`; they have probability zero.
+        buggy: of lines known to be faulty; likewise, and the others are ranked as places of one more fault.
 
     Returns:
         `[L]`, the exponentials adding up to one.

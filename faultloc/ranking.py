@@ -141,12 +141,17 @@ def rerank(found: Ranking, clean: Iterable[int], buggy: Iterable[int]) -> Rankin
     """
     clean, buggy = tuple(sorted(set(clean))), tuple(sorted(set(buggy)))
     if found.basis.score is None:
-        raise InputError(f"task: {found.ranker} is a formula and cannot be told what is known; choose ranker=posterior")
+        raise deaf(found.ranker)
     if both := set(clean) & set(buggy):
         file, line = place(found.case.recording, min(both))
         raise InputError(f"task: {file}:{line} is named both clean and buggy")
     scores = found.basis.score(clean, buggy)
     return _ranking(found.case, found.ranker, scores, found.beside, found.notes, clean, buggy, found.basis)
+
+
+def deaf(ranker: str) -> InputError:
+    """The fault of telling a formula what is known."""
+    return InputError(f"task: {ranker} is a formula and cannot be told what is known; choose ranker=posterior")
 
 
 def _demand(case: Case, counts: spectrum.Counts, notes: Sequence[str]) -> None:
@@ -215,7 +220,7 @@ def _basis(
     reasons: Sequence[str],
 ) -> Basis:
     given = case.recording
-    scopes = {file: tree.scopes(text) if file.endswith(".py") else {} for file, text in case.texts.items()}
+    scopes = {file: grammars.scopes(file, text) for file, text in case.texts.items()}
     texts = {file: source_lines(text) for file, text in case.texts.items()}
     scope, symbol, text, reason = [], [], [], []
     for i in range(len(given.lines)):

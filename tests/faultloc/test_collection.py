@@ -81,6 +81,8 @@ def test_a_java_model_is_learned_from_gzoltar_and_ranks_what_gzoltar_recorded(ow
     first = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("#1 "))
     assert "shop/Cart.java:6 " in first
     assert "probability" in first
+    assert "in Cart.total, " in first
+    assert "shop/Cart.java#Cart.total:6;" in (tmp_path / "ranked" / "ranking.csv").read_text()
     posterior = Posterior(ridge=10.0, steps=5, model=str(file))
     with pytest.raises(InputError, match="learned from java programs, the program is in python"):
         shop.ranking.rank(shop.case(), posterior, (), key, Statistics(resamples=100, level=0.9))

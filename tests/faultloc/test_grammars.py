@@ -181,3 +181,14 @@ def test_without_the_extra_the_note_says_what_to_install(monkeypatch):
     parsed, faults = grammars.parse({"a.c": "int a;", "b.py": "x = 1\n"})
     assert parsed.files == ("b.py",)
     assert faults == {"a.c": "no syntax trees of c: install quartet[trees] for them"}
+
+
+def test_functions_of_c_and_java_are_named_as_those_of_python_are():
+    pytest.importorskip("tree_sitter_java")
+    c = "int a;\n#if 0\nint gone(void) {\n#endif\nstatic char *f(int x)\n{\n  return 0;\n}\nint (*g(void))(int) { }\n"
+    assert grammars.scopes("a.c", c) == {5: "f", 6: "f", 7: "f", 8: "f", 9: "g"}
+    java = "class A {\n  A() { }\n  enum B {\n    X;\n    int m(int n) {\n      return n;\n    }\n  }\n}\n"
+    inner = {2: "A.A", 3: "A.B", 4: "A.B", 5: "A.B.m", 6: "A.B.m", 7: "A.B.m", 8: "A.B"}
+    assert grammars.scopes("A.java", java) == {1: "A", **inner, 9: "A"}
+    assert grammars.scopes("a.py", "class A:\n    def f(self):\n        pass\n") == {1: "A", 2: "A.f", 3: "A.f"}
+    assert grammars.scopes("a.cpp", c) == {}

@@ -13,7 +13,7 @@ import pytest
 
 from faultloc import localize, ranking
 from faultloc.io import InputError
-from faultloc.options import Display, Formula, Project, Statistics, Task
+from faultloc.options import Display, Formula, Project, Spectrum, Statistics, Task
 from faultloc.rankers import Posterior
 from faultloc.selection import Setting, Tflm
 from faultloc.spectrum import pack
@@ -93,6 +93,18 @@ def test_a_spectrum_of_gzoltar_is_ranked_by_the_command(tmp_path):
     done = command("corpus=spectrum", f"corpus.path={tmp_path}", "run.folder=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "#1       shop/Cart.java:14  score 1, rank 1 to 1 when tests are redrawn; run by 1 of 1 " in done.stdout
+
+
+def test_what_the_plugin_recorded_is_ranked_as_a_run_is(project, key):
+    recorded = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "faultloc.collect.plugin", "--faultloc=records"], cwd=project,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert recorded.returncode == 1, recorded.stdout
+    run = localize.from_project(options(project))
+    read = localize.from_spectrum(Spectrum(path=str(project / "records"), outcomes=None, root=str(project)))
+    assert (read.outcomes, read.texts, sorted(read.failures)) == (run.outcomes, run.texts, sorted(run.failures))
+    assert shop.ranked(read, key).suspects == shop.ranked(run, key).suspects
 
 
 def test_the_files_are_written_when_the_reader_of_the_list_has_seen_enough(tmp_path):
@@ -202,6 +214,11 @@ def test_a_ranker_that_cannot_rank_is_refused_before_the_tests_run(key):
         given = localize.Localizer(gather, ranker, display, statistics, task)
         with pytest.raises(InputError, match=line):
             given.score(0, given.totals(), key=key, place=None)
+    formula, display = Formula(name="ochiai", inside_first=False).ranker(), Display(top=1, context=0, beside=())
+    for name, clean, buggy in (("triage", (), ()), ("rank", ("shop.py:5",), ()), ("rank", (), ("shop.py:5",))):
+        given = localize.Localizer(gather, formula, display, statistics, Task(name=name, clean=clean, buggy=buggy))
+        with pytest.raises(InputError, match="task: ochiai is a formula and cannot be told what is known"):
+            given.score(0, given.totals(), key=key, place=None)
 
 
 def test_a_source_that_does_not_parse_is_left_out_and_named_and_the_others_are_ranked(case, key):
@@ -269,6 +286,12 @@ def test_a_large_program_gets_fewer_draws_and_says_so(case, monkeypatch, key):
     options = Statistics(resamples=101, level=0.9)
     found = ranking.rank(case, Formula(name="ochiai", inside_first=False).ranker(), (), key, options)
     assert found.notes == ("the program is large: its intervals come from 100 draws of the tests",)
+
+
+def test_a_file_of_tests_that_is_to_be_watched_is_refused(project, key):
+    with pytest.raises(InputError, match=r"corpus\.watch: test_shop\.py is no Python, or a file of tests by its name"):
+        run_and_rank(project, key, watch=("shop.py", "test_shop.py"))
+    assert run_and_rank(project, key, watch=("shop.py",)).suspects[0].line == shop.PLANTED
 
 
 def test_without_a_line_of_the_program_it_says_so(tmp_path, key):
