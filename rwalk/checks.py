@@ -64,6 +64,26 @@ def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
         )
 
 
+def check_labels(seeds: np.ndarray, known: int, name: str, priors: str) -> None:
+    """Refuse seeds of labels that the priors do not have.
+
+    Args:
+        seeds: `[*shape]` integers, 0..L-1 at a seed and -1 elsewhere.
+        known: number of labels of the priors.
+        name: of the file of the seeds, for the message.
+        priors: of the file of the priors, likewise.
+
+    Raises:
+        InputError: there is such a label.
+    """
+    most = int(seeds.max()) + 1
+    if most > known:
+        raise InputError(
+            f"{name}: seeds of label {most}, the priors {priors} have labels 1 to {known}; give priors of all labels, "
+            "or seeds of these only"
+        )
+
+
 def pieces_without_seeds(pieces: np.ndarray, seeds: np.ndarray) -> list[int]:
     """Numbers of the connected components, `[*shape]` with -1 outside, in which no seed lies."""
     seeded = np.unique(pieces[(seeds >= 0) & (pieces >= 0)])

@@ -90,7 +90,7 @@ class Segmentation:
             else:
                 checks.check_pieces(pieces, seeds, name)
         seeds = np.where(case.mask, seeds, -1)
-        priors = self._priors(case, seeds)
+        priors = self._priors(case, seeds, name)
         regions = int(seeds.max()) + 1 if priors is None else len(priors)
         name = precompute.graph_of(case, np.asarray(lattice.active), self.weights, image.dtype)
         return Given(case, lattice, seeds, priors, regions, name)
@@ -104,13 +104,15 @@ class Segmentation:
         """The basis to answer from: that of the first graph, made to fit the one of the question."""
         return basis
 
-    def _priors(self, case: Case, seeds: np.ndarray) -> np.ndarray | None:
+    def _priors(self, case: Case, seeds: np.ndarray, name: str) -> np.ndarray | None:
         if self.problem.kind == "seeds":
             return None
         if self.problem.path is None:
             return seeding.intensity_priors(case.image, case.mask, seeds, int(seeds.max()) + 1)
         volume = io.read(self.problem.path)
         io.same_grid(volume, case.volume, "prior")
+        if self.problem.kind == "both":
+            checks.check_labels(seeds, len(volume.data), name, self.problem.path)
         return checks.check_priors(
             case.cut(volume.data.astype(np.float32)), case.mask, self.problem.path, close=self.problem.close
         )

@@ -148,6 +148,11 @@ def seeded(*marks):
             lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 1)), np.tri(4, dtype=bool).T, "s"),
             "all seeds of label 2 are outside the mask",
         ),
+        (lambda: checks.check_labels(seeded(((0, 0), 4)), 5, "s", "p"), None),
+        (
+            lambda: checks.check_labels(seeded(((0, 0), 0), ((3, 0), 4)), 2, "s", "p"),
+            "s: seeds of label 5, the priors p have labels 1 to 2; give priors of all labels",
+        ),
         (lambda: checks.check_image(np.ones((1, 4, 4)), SQUARE, "i"), "constant (1) inside the mask"),
         (lambda: checks.check_image(np.full((1, 4, 4), np.nan), SQUARE, "i"), "16 of 16 voxels are NaN"),
         (lambda: checks.check_image(np.ones((1, 4, 4)), ~SQUARE, "i"), "mask is empty"),

@@ -231,3 +231,12 @@ def test_an_option_that_does_not_fit_is_one_line(tmp_path):
     with pytest.raises(Exception, match="gamma") as caught:
         run(tmp_path / "run", "run=smoke", "problem=priors", "problem.gamma=null")
     assert "gamma is needed where kind=priors" in explain(caught.value, PACKAGE, [])
+
+
+def test_seeds_of_a_label_that_the_priors_lack_are_refused(files, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.full((28, 30, 1, 2), 0.5, np.float32), AFFINE), tmp_path / "p.nii")
+    seeds = np.zeros((28, 30), np.uint8)
+    seeds[2, 2], seeds[14, 14] = 1, 5
+    given = [*inputs(files)[:3], f"seeds.path={save(tmp_path / 's.nii', seeds)}", f"problem.path={tmp_path}/p.nii"]
+    with pytest.raises(InputError, match=r"s\.nii: seeds of label 5, the priors .*p\.nii have labels 1 to 2; give"):
+        run(tmp_path / "run", *given, "problem=both")
