@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from rwalk import io
-from rwalk.checks import InputError, check_image
+from rwalk.checks import InputError, check_image, check_seeds
 from rwalk.io import Volume
 from rwalk.resampling import resample
 
@@ -147,6 +147,24 @@ def from_file(path: str | None, mask: str | None, pool: int, truth: str | None =
     part = inside if pool == 1 else average(inside, pool)
     known = None if truth is None else most_common(io.read_seeds(truth, volume), pool)
     return make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name, known)
+
+
+def painted(path: str, case: Case) -> np.ndarray:
+    """Seeds of a file on the whole grid of a case, cut to its mask.
+
+    Args:
+        path: of the file; see `rwalk.io.read_seeds`.
+        case: the image.
+
+    Returns:
+        `[*shape]` int32, 0..L-1 at a seed, -1 elsewhere.
+
+    Raises:
+        InputError: see `rwalk.io.read_seeds` and `rwalk.checks.check_seeds`.
+    """
+    seeds = io.read_seeds(path, case.volume)
+    check_seeds(seeds, case.uncut(case.mask), path)  # before the cut, which takes away what lies far outside
+    return case.cut(seeds)
 
 
 def public(path: str | None, name: str) -> Path:

@@ -73,6 +73,35 @@ def test_seeds_from_the_truth_lie_deep_inside_and_no_label_goes_without(twins):
         assert (around == 1)[1, 1].all()  # its neighbours along the last axis share its label
 
 
+def boxed(folder, shape=(8, 9)):
+    """An image whose mask is a box of 4 x 4 voxels, and a function that saves seeds and reads them."""
+    np.save(folder / "i.npy", np.random.default_rng(0).random(shape).astype(np.float32))
+    mask = np.zeros(shape, np.uint8)
+    mask[2:6, 2:6] = 1
+    np.save(folder / "m.npy", mask)
+
+    def placed(marks, pool=1):
+        seeds = np.zeros(shape, np.int32)
+        for place, label in marks.items():
+            seeds[place] = label
+        np.save(folder / "s.npy", seeds)
+        case = data.from_file(str(folder / "i.npy"), str(folder / "m.npy"), pool)
+        return options.SeedFile(path=str(folder / "s.npy"), pieces="refuse").place(case)
+
+    return placed
+
+
+def test_seeds_far_outside_the_mask_are_told_before_the_image_is_cut(tmp_path):
+    placed = boxed(tmp_path)
+    np.testing.assert_array_equal(placed({(2, 2): 1, (5, 5): 2, (0, 0): 2})[[0, 3], [0, 3]], [0, 1])
+    with pytest.raises(InputError, match="all seeds of label 2 are outside the mask"):
+        placed({(2, 2): 1, (0, 8): 2})
+    with pytest.raises(InputError, match="all seeds of label 3 are outside the mask"):
+        placed({(2, 2): 1, (3, 3): 2, (0, 8): 3})
+    with pytest.raises(InputError, match="all seeds of label 1, 2 are outside the mask"):
+        placed({(0, 0): 1, (0, 8): 2})
+
+
 def test_absent_data_are_one_line_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.delenv("QUARTET_DATA", raising=False)
     with pytest.raises(InputError, match=r"QUARTET_DATA is not set; give image\.path=FOLDER of brain_pair"):
