@@ -3,6 +3,7 @@
 import numpy as np
 
 SHOWN = 3  # pieces named in a message
+GAPS = 255  # up to this label some may have no seed: each costs a system of equations and a map of probabilities
 
 
 class InputError(ValueError):
@@ -42,6 +43,8 @@ def check_image(image: np.ndarray, mask: np.ndarray, name: str) -> None:
 def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
     """Refuse seeds from which no segmentation follows: none, one label, or all of a label outside the mask.
 
+    Labels are the user's numbers, and some in between may have no seed; large ones with gaps are refused.
+
     Args:
         seeds: `[*shape]` integers, 0..L-1 at a seed and -1 elsewhere.
         mask: `[*shape]` bool.
@@ -55,6 +58,11 @@ def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: no seeds; mark voxels with 1, 2, ... for the labels, 0 is unmarked")
     if given.size == 1:
         raise InputError(f"{name}: seeds of one label only; at least two are needed, the background's among them")
+    if given[-1] >= max(GAPS, given.size):
+        raise InputError(
+            f"{name}: labels go up to {given[-1] + 1}, but only {given.size} of them have seeds; number them 1 to "
+            f"{given.size}"
+        )
     inside = np.unique(seeds[(seeds >= 0) & mask])
     lost = sorted(set(given.tolist()) - set(inside.tolist()))
     if lost:

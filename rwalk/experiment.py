@@ -225,7 +225,7 @@ class Segmentation:
         if np.isfinite(state.figures[6]):
             row["flips/share"] = float(online.could_flip(state.x, state.figures[6])[active].mean())
         self._found.update(
-            labels=np.where(active, labels + 1, 0).reshape(lattice.shape).astype(np.uint8),
+            labels=np.where(active, labels + 1, 0).reshape(lattice.shape).astype(np.min_scalar_type(given.regions)),
             probabilities=np.asarray(guess, np.float32),
             entropy=np.asarray(online.entropy(found), np.float32).reshape(lattice.shape),
             margin=np.where(active, np.asarray(online.margin(found), np.float32), 0).reshape(lattice.shape),

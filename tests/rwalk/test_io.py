@@ -148,6 +148,12 @@ def seeded(*marks):
             lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 1)), np.tri(4, dtype=bool).T, "s"),
             "all seeds of label 2 are outside the mask",
         ),
+        (lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 254)), SQUARE, "s"), None),
+        (lambda: checks.check_seeds(np.arange(400).reshape(20, 20), np.ones((20, 20), bool), "s"), None),
+        (
+            lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 299)), SQUARE, "s"),
+            "s: labels go up to 300, but only 2 of them have seeds; number them 1 to 2",
+        ),
         (lambda: checks.check_labels(seeded(((0, 0), 4)), 5, "s", "p"), None),
         (
             lambda: checks.check_labels(seeded(((0, 0), 0), ((3, 0), 4)), 2, "s", "p"),

@@ -240,3 +240,12 @@ def test_seeds_of_a_label_that_the_priors_lack_are_refused(files, tmp_path):
     given = [*inputs(files)[:3], f"seeds.path={save(tmp_path / 's.nii', seeds)}", f"problem.path={tmp_path}/p.nii"]
     with pytest.raises(InputError, match=r"s\.nii: seeds of label 5, the priors .*p\.nii have labels 1 to 2; give"):
         run(tmp_path / "run", *given, "problem=both")
+
+
+def test_more_than_255_labels_keep_their_numbers(tmp_path, noise):
+    seeds = np.arange(1, 261).reshape(13, 20)
+    image = save(tmp_path / "i.nii", noise.random((13, 20)).astype(np.float32))
+    given = ["image=file", f"image.path={image}", f"seeds.path={save(tmp_path / 's.nii', seeds.astype(np.uint16))}"]
+    run(tmp_path / "run", *given, "seeds=file", "problem=seeds")
+    labels = np.asarray(nibabel.load(tmp_path / "run" / "labels.nii.gz").dataobj)
+    np.testing.assert_array_equal(labels[..., 0], seeds)
