@@ -27,6 +27,7 @@ class Pair(NamedTuple):
         source: the moving file on its own grid.
         labels: `[*shape]` label map of the fixed image, None where there is none.
         moving_labels: the moving image's, on the fixed grid.
+        values: `[L]` what the files call the labels 0..L-1, the first the background; None: they call them so too.
         names: of the labels.
         truth: `[d, *shape]` the field that registers them exactly, voxels; None where it is not known.
         name: of the pair.
@@ -39,6 +40,7 @@ class Pair(NamedTuple):
     source: Volume
     labels: np.ndarray | None
     moving_labels: np.ndarray | None
+    values: np.ndarray | None
     names: tuple[str, ...]
     truth: np.ndarray | None
     name: str
@@ -78,12 +80,12 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
         raise InputError(f"{path}: does not overlap with {grid.name} in space; check the affines of both")
     files = [file for file in (reference, labels) if file is not None]
     maps = [resample(io.read(file), grid, order=0).astype(np.int32) for file in files]
-    values = np.unique(maps) if maps else np.zeros(0, np.int32)
-    known, moved = (np.searchsorted(values, each) for each in maps) if maps else (None, None)
-    names = tuple(f"label {value}" for value in values)
+    values = np.union1d(0, maps).astype(np.int32) if maps else None  # with the background, be it there or not
+    known, moved = (None, None) if values is None else (np.searchsorted(values, each) for each in maps)
+    names = () if values is None else tuple(f"label {value}" for value in values)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     name = f"{Path(path).name} onto {case.name}"
-    return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, names, None, name)
+    return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, values, names, None, name)
 
 
 def of_cases(case: Case, other: Case) -> Pair:
@@ -99,7 +101,7 @@ def of_cases(case: Case, other: Case) -> Pair:
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0])
     name = f"{other.name} onto {case.name}"
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, None, name)
+    return Pair(fixed, moving, mask, case.volume, source, labels, moved, None, case.names, None, name)
 
 
 def smooth_field(
@@ -167,4 +169,4 @@ def warped(case: Case, *, amplitude: float, smoothness: float, noise: float, see
         moved = np.asarray(warp.sample(jnp.asarray(labels, v.dtype)[None], v, order=0)[0]).astype(np.int32)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     source: Any = case.volume._replace(data=moving[None], name=f"{case.name}, warped")
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, truth, f"{case.name}, warped")
+    return Pair(fixed, moving, mask, case.volume, source, labels, moved, None, case.names, truth, source.name)

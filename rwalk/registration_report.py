@@ -12,7 +12,7 @@ FOLD = np.array([255.0, 0, 255])
 HELD = {
     "displacement": "the field, mm in LPS: antsApplyTransforms and SimpleITK.DisplacementFieldTransform take it",
     "warped": "the moving image on the fixed grid",
-    "labels": "the moving labels on the fixed grid, in the order of their values from 0",
+    "labels": "the moving labels on the fixed grid, with the values of their file",
     "jacobian": "change of volume at each voxel; not positive where space folds",
     "deviation": "standard deviation of the displacement within the last window, mm",
     "entropy": "of the displacement's probabilities within the last window: 0 certain, 1 not",

@@ -18,7 +18,7 @@ from quartet.faults import explain
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
-from rwalk import io, pairs, resampling, warp
+from rwalk import data, io, landmarks, pairs, resampling, warp
 from rwalk.checks import InputError
 from tests.rwalk.test_data import write_twins
 
@@ -96,6 +96,19 @@ def test_the_users_pair_is_registered_and_scored(done):
     assert "moving.nii.gz onto fixed.nii.gz" in page
     assert page.count("data:image/png;base64,") == 3 * 7
     assert not re.search(r'(src|href)="(?!data:)', page)
+    labels = np.asarray(nibabel.load(folder / "labels.nii.gz").dataobj)
+    assert set(np.unique(labels)) == {0, 5, 10}  # as the user's file calls them
+
+
+def test_the_first_label_counts_where_no_map_has_a_background(files, tmp_path):
+    labels = np.asarray(nibabel.load(files / "fixed_labels.nii.gz").dataobj) + 3
+    path = str(save(tmp_path / "l.nii.gz", labels))
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1)
+    pair = pairs.from_files(case, str(files / "moving.nii.gz"), path, path)
+    inner = (slice(1, -1),) * 3
+    np.testing.assert_array_equal(pair.values[pair.labels][inner], labels[inner])
+    assert pair.names[1:] == ("label 3", "label 8", "label 13")
+    assert len(landmarks.centres(pair.labels, pair.moving_labels)[0]) == 3
 
 
 def test_itk_applies_the_field_as_we_do(done, files):
