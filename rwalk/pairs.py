@@ -10,9 +10,10 @@ from rwalk import io
 from rwalk.checks import InputError, check_image
 from rwalk.data import Case
 from rwalk.io import Volume
-from rwalk.resampling import resample
+from rwalk.resampling import places, resample
 
 LOW, HIGH = 0.5, 99.5  # percentiles of the intensities that become 0 and 1
+Window = tuple[float, float]
 FADE = 0.35  # share of an edge over which a random field grows from none at the border
 
 
@@ -25,6 +26,7 @@ class Pair(NamedTuple):
         mask: `[*shape]` bool, where results are measured.
         grid: the fixed file.
         source: the moving file on its own grid.
+        window: intensities of that file that are 0 and 1 in `moving`.
         labels: `[*shape]` label map of the fixed image, None where there is none.
         moving_labels: the moving image's, on the fixed grid.
         values: `[L]` what the files call the labels 0..L-1, the first the background; None: they call them so too.
@@ -38,6 +40,7 @@ class Pair(NamedTuple):
     mask: np.ndarray
     grid: Volume
     source: Volume
+    window: Window
     labels: np.ndarray | None
     moving_labels: np.ndarray | None
     values: np.ndarray | None
@@ -46,11 +49,17 @@ class Pair(NamedTuple):
     name: str
 
 
-def to_unit(x: np.ndarray) -> np.ndarray:
-    """Intensities between two percentiles of those above the smallest, mapped to [0, 1] and cut there."""
+def window_of(x: np.ndarray) -> Window:
+    """The intensities that become 0 and 1: two percentiles of those above the smallest, or zero if that is less."""
     inside = x[x > x.min()]
     low, high = np.percentile(inside if inside.size else x, [LOW, HIGH])
-    return np.clip((x - min(low, 0)) / max(high - min(low, 0), 1e-12), 0, 1).astype(np.float32)
+    return min(float(low), 0.0), float(high)
+
+
+def to_unit(x: np.ndarray, window: Window | None = None) -> np.ndarray:
+    """Intensities of a window, its own by default, mapped to [0, 1] and cut there, float32."""
+    low, high = window_of(x) if window is None else window
+    return np.clip((x - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
 
 
 def from_files(case: Case, path: str | None, labels: str | None, reference: str | None) -> Pair:
@@ -76,7 +85,7 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     grid, source = case.volume, io.read(path)
     moving = resample(source, grid, order=1)
     check_image(source.data[:1].astype(np.float32), np.ones(source.data.shape[1:], bool), source.name)
-    if not np.ptp(moving) > 0:
+    if not places(grid, source)[1].any():
         raise InputError(f"{path}: does not overlap with {grid.name} in space; check the affines of both")
     files = [file for file in (reference, labels) if file is not None]
     maps = [resample(io.read(file), grid, order=0).astype(np.int32) for file in files]
@@ -85,7 +94,9 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     names = () if values is None else tuple(f"label {value}" for value in values)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     name = f"{Path(path).name} onto {case.name}"
-    return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, values, names, None, name)
+    window = window_of(moving)
+    fixed, unit = to_unit(grid.data[0]), to_unit(moving, window)
+    return Pair(fixed, unit, mask, grid, source, window, known, moved, values, names, None, name)
 
 
 def of_cases(case: Case, other: Case) -> Pair:
@@ -99,9 +110,10 @@ def of_cases(case: Case, other: Case) -> Pair:
     source = other.volume._replace(affine=case.volume.affine)
     labels, moved = (None if each.truth is None else each.uncut(each.truth) for each in (case, other))
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
-    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0])
+    window = window_of(other.volume.data[0])
+    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0], window)
     name = f"{other.name} onto {case.name}"
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, None, case.names, None, name)
+    return Pair(fixed, moving, mask, case.volume, source, window, labels, moved, None, case.names, None, name)
 
 
 def smooth_field(
@@ -169,4 +181,5 @@ def warped(case: Case, *, amplitude: float, smoothness: float, noise: float, see
         moved = np.asarray(warp.sample(jnp.asarray(labels, v.dtype)[None], v, order=0)[0]).astype(np.int32)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     source: Any = case.volume._replace(data=moving[None], name=f"{case.name}, warped")
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, None, case.names, truth, source.name)
+    unit = (0.0, 1.0)
+    return Pair(fixed, moving, mask, case.volume, source, unit, labels, moved, None, case.names, truth, source.name)

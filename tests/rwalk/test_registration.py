@@ -18,7 +18,7 @@ from quartet.faults import explain
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
-from rwalk import data, io, landmarks, pairs, resampling, warp
+from rwalk import data, io, landmarks, pairs, registration_report, resampling, warp
 from rwalk.checks import InputError
 from tests.rwalk.test_data import write_twins
 
@@ -105,8 +105,7 @@ def test_the_first_label_counts_where_no_map_has_a_background(files, tmp_path):
     path = str(save(tmp_path / "l.nii.gz", labels))
     case = data.from_file(str(files / "fixed.nii.gz"), None, 1)
     pair = pairs.from_files(case, str(files / "moving.nii.gz"), path, path)
-    inner = (slice(1, -1),) * 3
-    np.testing.assert_array_equal(pair.values[pair.labels][inner], labels[inner])
+    np.testing.assert_array_equal(pair.values[pair.labels], labels)
     assert pair.names[1:] == ("label 3", "label 8", "label 13")
     assert len(landmarks.centres(pair.labels, pair.moving_labels)[0]) == 3
 
@@ -135,6 +134,32 @@ def test_a_moving_image_on_another_grid_is_registered_where_it_lies(files, tmp_p
     save(tmp_path / "m.nii.gz", wide, affine)
     case = io.read(files / "fixed.nii.gz"), io.read(tmp_path / "m.nii.gz")
     np.testing.assert_allclose(resampling.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
+
+
+def test_no_frame_appears_round_a_background_that_is_not_zero(noise):
+    grey = noise.normal(200, 1, (9, 8)).astype(np.float32)
+    grid = io.Volume(grey[None], (1.0, 1.0), None, "g")
+    field = np.stack([np.full((9, 8), 2.0), np.zeros((9, 8))])
+    moved = resampling.resample(grid, grid, field, order=1)
+    np.testing.assert_array_equal(moved[:-2], grey[2:])
+    np.testing.assert_array_equal(moved[-2:], grey[[-1, -1]])
+    labels = grid._replace(data=np.ones((1, 9, 8), int))
+    np.testing.assert_array_equal(resampling.resample(labels, grid, field, order=0)[:, 0], [1] * 7 + [0] * 2)
+
+
+def test_the_pictures_of_a_pair_share_one_scale_of_grey(files):
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1)
+    pair = pairs.from_files(case, str(files / "moving.nii.gz"), None, None)
+    still = {name: np.zeros(SHAPE) for name in ("jacobian", "deviation")}
+    raw = np.asarray(nibabel.load(files / "moving.nii.gz").dataobj)
+    raw = np.where(raw > np.quantile(raw, 0.3), raw, raw.max())  # other percentiles than the moving image's
+    rows = {row.name: row.colours for row in registration_report.pictures(still | {"warped": raw}, pair)}
+    same = raw == np.asarray(nibabel.load(files / "moving.nii.gz").dataobj)
+    np.testing.assert_allclose(rows["Moved"][same], rows["Moving"][same], atol=0.01)
+    low, high = np.percentile(pair.fixed, [0.5, 99.5])
+    np.testing.assert_allclose(
+        rows["Moving"][..., 0], 255 * np.clip((pair.moving - low) / (high - low), 0, 1), atol=0.01
+    )
 
 
 def test_a_picture_pair_gets_its_field_in_voxels(noise, tmp_path):
