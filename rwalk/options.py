@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rwalk.data import Case
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

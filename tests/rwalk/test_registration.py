@@ -243,6 +243,8 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
         ),
         (["image.pool=6", "moving.amplitude=40"], "folds; lower moving.amplitude"),
         (["pyramid.levels=[[2,1,1],[4,1,1]]"], "pyramid.levels: "),
+        (["pyramid.levels=[[inf,1,1]]"], "must be a finite number, got inf"),
+        (["moving.noise=inf"], "moving.noise: must be a finite number, got inf"),
         (["dissimilarity.kind=mi"], "dissimilarity.kind: "),
     ],
 )  # fmt: skip

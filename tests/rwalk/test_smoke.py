@@ -233,6 +233,24 @@ def test_an_option_that_does_not_fit_is_one_line(tmp_path):
     assert "gamma is needed where kind=priors" in explain(caught.value, PACKAGE, [])
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["weights.beta=inf"],
+        ["problem.gamma=inf"],
+        ["exact.tol=nan"],
+        ["task=update", "change=beta", "change.factor=inf"],
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(given, tmp_path):
+    from quartet.faults import explain
+
+    with pytest.raises(Exception, match="finite") as caught:
+        run(tmp_path / "run", "run=smoke", *given)
+    key, _, value = given[-1].partition("=")
+    assert explain(caught.value, PACKAGE, given) == f"{key}: must be a finite number, got {value}"
+
+
 def test_seeds_of_a_label_that_the_priors_lack_are_refused(files, tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.full((28, 30, 1, 2), 0.5, np.float32), AFFINE), tmp_path / "p.nii")
     seeds = np.zeros((28, 30), np.uint8)
