@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rwalk import dissimilarity, graph, landmarks, pairs, register, resampling, warp
+from rwalk.checks import InputError
 from rwalk.options import Weights
 from rwalk.registration_options import Dissimilarity, Pyramid
 
@@ -49,7 +50,13 @@ class Registration:
         Raises:
             InputError: one of them cannot be used.
         """
-        return self.moving.pair(self.image.case())
+        case = self.image.case()
+        if min(case.full) < 2:
+            raise InputError(
+                f"{case.name}: shape {case.full} has an axis of length one; drop that axis to register a plane, or "
+                "give more slices"
+            )
+        return self.moving.pair(case)
 
     @cached_property
     def levels(self) -> list[tuple[int, int, int]]:

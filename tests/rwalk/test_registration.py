@@ -241,6 +241,11 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/flat.npy"],
             "2 axes of space",
         ),
+        (
+            ["image=file", "image.path={f}/thin.npy", "moving=file", "moving.path={f}/thin.npy"],
+            "thin.npy: shape (1, 24, 20) has an axis of length one; drop that axis",
+        ),
+        (["image=file", "image.path={f}/thin.npy"], "thin.npy: shape (1, 24, 20) has an axis of length one"),
         (["image.pool=6", "moving.amplitude=40"], "folds; lower moving.amplitude"),
         (["pyramid.levels=[[2,1,1],[4,1,1]]"], "pyramid.levels: "),
         (["pyramid.levels=[[inf,1,1]]"], "must be a finite number, got inf"),
@@ -253,6 +258,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(overrides, words, files, t
     far[0, 3] += 1000
     save(files / "far.nii.gz", np.asarray(nibabel.load(files / "moving.nii.gz").dataobj), far)
     np.save(files / "flat.npy", np.random.default_rng(0).random((8, 8)))
+    np.save(files / "thin.npy", np.random.default_rng(0).random((1, 24, 20)))
     overrides = [override.format(f=files) for override in overrides]
     with pytest.raises(Exception, match=r"\S") as caught:
         run(tmp_path / "run", *overrides)
