@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import checks, graph, interact, io, online, precompute, prepared, seeding, solve
+from rwalk import checks, data, graph, interact, online, precompute, prepared, seeding, solve
 from rwalk.data import Case
 from rwalk.eigen import Basis
 from rwalk.options import Bases, Eigen, Exact, Problem, Weights
@@ -109,13 +109,10 @@ class Segmentation:
             return None
         if self.problem.path is None:
             return seeding.intensity_priors(case.image, case.mask, seeds, int(seeds.max()) + 1)
-        volume = io.read(self.problem.path)
-        io.same_grid(volume, case.volume, "prior")
+        priors = data.read_priors(self.problem.path, case, close=self.problem.close)
         if self.problem.kind == "both":
-            checks.check_labels(seeds, len(volume.data), name, self.problem.path)
-        return checks.check_priors(
-            case.cut(volume.data.astype(np.float32)), case.mask, self.problem.path, close=self.problem.close
-        )
+            checks.check_labels(seeds, len(priors), name, self.problem.path)
+        return priors
 
     updates = False  # whether the basis is one that followed a change
 

@@ -105,7 +105,7 @@ class SeedFile:
 
         if self.path is None:
             raise InputError("seeds.path: required; give seeds.path=FILE, or seeds=automatic")
-        return data.painted(self.path, case)
+        return data.read_seeds(self.path, case)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

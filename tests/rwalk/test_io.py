@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rwalk import checks, data, io
+from rwalk import checks, data, io, pooling
 from rwalk.checks import InputError
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
@@ -107,7 +107,7 @@ def test_seeds_of_another_shape_or_place_are_refused(tmp_path):
 
 def test_pooling_keeps_the_place_of_the_image(tmp_path):
     ramp = np.arange(8, dtype=np.float32)[:, None, None] + np.zeros((8, 8, 8), np.float32)
-    volume = data.coarser(io.read(nifti(tmp_path / "t1.nii.gz", ramp)), 2)
+    volume = pooling.coarser(io.read(nifti(tmp_path / "t1.nii.gz", ramp)), 2)
     np.testing.assert_array_equal(volume.data[0, :, 0, 0], [0.5, 2.5, 4.5, 6.5])
     assert volume.spacing == (4.0, 4.0, 6.0)
     # The centre of the first cube of 2 is at index 0.5 of the original.
