@@ -1,5 +1,7 @@
 """What a user's image, seeds and priors must satisfy; every fault is one line. Runs on the host."""
 
+import warnings
+
 import numpy as np
 
 SHOWN = 3  # pieces named in a message
@@ -124,7 +126,7 @@ def check_pieces(pieces: np.ndarray, seeds: np.ndarray, name: str) -> None:
 
 
 def check_priors(priors: np.ndarray, mask: np.ndarray, name: str, *, close: bool) -> np.ndarray:
-    """Refuse priors that are no probabilities; divide them by their sum where that is asked for.
+    """Refuse priors that are no probabilities; divide them by their sum, with a warning, where that is asked for.
 
     Args:
         priors: `[L, *shape]`.
@@ -152,11 +154,11 @@ def check_priors(priors: np.ndarray, mask: np.ndarray, name: str, *, close: bool
             f"{name}: the priors are zero for all labels at {empty} voxels inside the mask; give each a label"
         )
     off = float(np.abs(total - 1).max())
-    if off > 1e-3 and not close:
-        raise InputError(
-            f"{name}: the priors sum to {total.min():g}..{total.max():g}, one is needed; "
-            "correct them, or divide them with problem.close=true"
-        )
+    if off > 1e-3:
+        sums = f"{name}: the priors sum to {total.min():g}..{total.max():g}"
+        if not close:
+            raise InputError(f"{sums}, one is needed; correct them, or divide them with problem.close=true")
+        warnings.warn(f"{sums}; they are divided by their sums", stacklevel=2)
     result = np.zeros_like(priors)
     result[:, mask] = inside / total
     return result

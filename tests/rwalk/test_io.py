@@ -177,6 +177,8 @@ def test_bad_input_is_told_in_one_line(check, words):
     assert "\n" not in str(caught.value)
 
 
-def test_priors_are_divided_by_their_sum_where_that_is_asked_for():
-    p = checks.check_priors(np.stack([np.full((4, 4), 1.0), np.full((4, 4), 3.0)]), SQUARE, "p", close=True)
+def test_priors_are_divided_by_their_sum_with_a_warning_where_that_is_asked_for():
+    with pytest.warns(UserWarning, match=r"p: the priors sum to 4\.\.4; they are divided by their sums"):
+        p = checks.check_priors(np.stack([np.full((4, 4), 1.0), np.full((4, 4), 3.0)]), SQUARE, "p", close=True)
     np.testing.assert_array_equal(p[:, 0, 0], [0.25, 0.75])
+    np.testing.assert_array_equal(checks.check_priors(p, SQUARE, "p", close=True), p)  # nothing to divide, no warning
