@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from rwalk import io
-from rwalk.checks import InputError, check_image
+from rwalk.checks import InputError, check_image, check_label_map
 from rwalk.data import Case
 from rwalk.io import Volume
 from rwalk.resampling import places, resample
@@ -87,8 +87,7 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     check_image(source.data[:1].astype(np.float32), np.ones(source.data.shape[1:], bool), source.name)
     if not places(grid, source)[1].any():
         raise InputError(f"{path}: does not overlap with {grid.name} in space; check the affines of both")
-    files = [file for file in (reference, labels) if file is not None]
-    maps = [resample(io.read(file), grid, order=0).astype(np.int32) for file in files]
+    maps = [_labels(file, grid) for file in (reference, labels) if file is not None]
     values = np.union1d(0, maps).astype(np.int32) if maps else None  # with the background, be it there or not
     known, moved = (None, None) if values is None else (np.searchsorted(values, each) for each in maps)
     names = () if values is None else tuple(f"label {value}" for value in values)
@@ -97,6 +96,13 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     window = window_of(moving)
     fixed, unit = to_unit(grid.data[0]), to_unit(moving, window)
     return Pair(fixed, unit, mask, grid, source, window, known, moved, values, names, None, name)
+
+
+def _labels(path: str, grid: Volume) -> np.ndarray:
+    """A label map on the fixed grid, `[*shape]` int32."""
+    volume = io.read(path)
+    check_label_map(volume.data, path)
+    return resample(volume, grid, order=0).astype(np.int32)
 
 
 def of_cases(case: Case, other: Case) -> Pair:

@@ -234,6 +234,11 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
             "moving.reference: required with the other label map",
         ),
         (
+            ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/moving.nii.gz",
+             "moving.labels={f}/fixed.nii.gz", "moving.reference={f}/fixed_labels.nii.gz"],
+            "fixed.nii.gz: labels must be whole numbers",
+        ),
+        (
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/far.nii.gz"],
             "does not overlap with",
         ),
