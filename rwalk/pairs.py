@@ -183,7 +183,7 @@ def warped(case: Case, *, amplitude: float, smoothness: float, noise: float, see
     moving = moving + noise * np.random.default_rng(seed + 1).standard_normal(shape).astype(np.float32)
     labels = moved = None
     if case.truth is not None:
-        labels = case.uncut(case.truth)
+        labels = case.uncut(case.truth if case.names else case.truth + 1)  # as in the user's file, 0 not known
         moved = np.asarray(warp.sample(jnp.asarray(labels, v.dtype)[None], v, order=0)[0]).astype(np.int32)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     source: Any = case.volume._replace(data=moving[None], name=f"{case.name}, warped")

@@ -136,6 +136,14 @@ def test_a_moving_image_on_another_grid_is_registered_where_it_lies(files, tmp_p
     np.testing.assert_allclose(resampling.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
 
 
+def test_the_labels_of_a_users_truth_are_bent_under_their_numbers(files, tmp_path):
+    truth = np.asarray(nibabel.load(files / "fixed_labels.nii.gz").dataobj) // 5
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1, str(save(tmp_path / "t.nii.gz", truth)))
+    pair = pairs.warped(case, amplitude=1.0, smoothness=8.0, noise=0.0, seed=0)
+    np.testing.assert_array_equal(pair.labels, truth)
+    assert set(np.unique(pair.moving_labels)) == {0, 1, 2}
+
+
 def test_no_frame_appears_round_a_background_that_is_not_zero(noise):
     grey = noise.normal(200, 1, (9, 8)).astype(np.float32)
     grid = io.Volume(grey[None], (1.0, 1.0), None, "g")
