@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from rwalk.options import STRICT
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rwalk.data import Case
     from rwalk.options import Updating, Weights
-
-STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,8 +1,11 @@
 """What a user's image, seeds and priors must satisfy; every fault is one line. Runs on the host."""
 
+import warnings
+
 import numpy as np
 
 SHOWN = 3  # pieces named in a message
+GAPS = 255  # up to this label some may have no seed: each costs a system of equations and a map of probabilities
 
 
 class InputError(ValueError):
@@ -42,6 +45,8 @@ def check_image(image: np.ndarray, mask: np.ndarray, name: str) -> None:
 def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
     """Refuse seeds from which no segmentation follows: none, one label, or all of a label outside the mask.
 
+    Labels are the user's numbers, and some in between may have no seed; large ones with gaps are refused.
+
     Args:
         seeds: `[*shape]` integers, 0..L-1 at a seed and -1 elsewhere.
         mask: `[*shape]` bool.
@@ -55,12 +60,55 @@ def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
         raise InputError(f"{name}: no seeds; mark voxels with 1, 2, ... for the labels, 0 is unmarked")
     if given.size == 1:
         raise InputError(f"{name}: seeds of one label only; at least two are needed, the background's among them")
+    if given[-1] >= max(GAPS, given.size):
+        raise InputError(
+            f"{name}: labels go up to {given[-1] + 1}, but only {given.size} of them have seeds; number them 1 to "
+            f"{given.size}"
+        )
     inside = np.unique(seeds[(seeds >= 0) & mask])
     lost = sorted(set(given.tolist()) - set(inside.tolist()))
     if lost:
         raise InputError(
             f"{name}: all seeds of label {', '.join(str(label + 1) for label in lost)} are outside the mask; "
             "move them inside, or enlarge the mask"
+        )
+
+
+def check_label_map(values: np.ndarray, name: str) -> None:
+    """Refuse a label map that holds anything but labels.
+
+    Args:
+        values: `[C, *shape]`.
+        name: of the file, for the message.
+
+    Raises:
+        InputError: several channels, or values that are not whole, negative or above 2^31 - 1.
+    """
+    if len(values) != 1:
+        raise InputError(f"{name}: {len(values)} channels; a label map has one")
+    if (values != np.round(values)).any() or values.min() < 0 or values.max() > np.iinfo(np.int32).max:
+        odd = values[values != np.round(values)]
+        shown = f"{odd[0]:g} among them" if odd.size else f"{values.min():g} to {values.max():g}"
+        raise InputError(f"{name}: labels must be whole numbers from 0 to 2147483647, got {shown}")
+
+
+def check_labels(seeds: np.ndarray, known: int, name: str, priors: str) -> None:
+    """Refuse seeds of labels that the priors do not have.
+
+    Args:
+        seeds: `[*shape]` integers, 0..L-1 at a seed and -1 elsewhere.
+        known: number of labels of the priors.
+        name: of the file of the seeds, for the message.
+        priors: of the file of the priors, likewise.
+
+    Raises:
+        InputError: there is such a label.
+    """
+    most = int(seeds.max()) + 1
+    if most > known:
+        raise InputError(
+            f"{name}: seeds of label {most}, the priors {priors} have labels 1 to {known}; give priors of all labels, "
+            "or seeds of these only"
         )
 
 
@@ -96,7 +144,7 @@ def check_pieces(pieces: np.ndarray, seeds: np.ndarray, name: str) -> None:
 
 
 def check_priors(priors: np.ndarray, mask: np.ndarray, name: str, *, close: bool) -> np.ndarray:
-    """Refuse priors that are no probabilities; divide them by their sum where that is asked for.
+    """Refuse priors that are no probabilities; divide them by their sum, with a warning, where that is asked for.
 
     Args:
         priors: `[L, *shape]`.
@@ -124,11 +172,11 @@ def check_priors(priors: np.ndarray, mask: np.ndarray, name: str, *, close: bool
             f"{name}: the priors are zero for all labels at {empty} voxels inside the mask; give each a label"
         )
     off = float(np.abs(total - 1).max())
-    if off > 1e-3 and not close:
-        raise InputError(
-            f"{name}: the priors sum to {total.min():g}..{total.max():g}, one is needed; "
-            "correct them, or divide them with problem.close=true"
-        )
+    if off > 1e-3:
+        sums = f"{name}: the priors sum to {total.min():g}..{total.max():g}"
+        if not close:
+            raise InputError(f"{sums}, one is needed; correct them, or divide them with problem.close=true")
+        warnings.warn(f"{sums}; they are divided by their sums", stacklevel=2)
     result = np.zeros_like(priors)
     result[:, mask] = inside / total
     return result

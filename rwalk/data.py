@@ -8,8 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from rwalk import io
-from rwalk.checks import InputError, check_image
+from rwalk.checks import InputError, check_image, check_priors, check_seeds
 from rwalk.io import Volume
+from rwalk.pooling import average, coarser, most_common, seeds_of_cubes
 from rwalk.resampling import resample
 
 TISSUES = ("rest", "grey matter", "white matter")
@@ -22,6 +23,20 @@ GROUPS = {  # FreeSurfer's numbers of structures, left and right
     "hippocampus and amygdala": (17, 18, 53, 54),
     "brain stem": (16,),
 }
+
+
+class Fine(NamedTuple):
+    """An image of the user's before it was pooled.
+
+    Attributes:
+        volume: the file.
+        mask: `[*shape]` bool.
+        factor: voxels along the edge of a cube.
+    """
+
+    volume: Volume
+    mask: np.ndarray
+    factor: int
 
 
 class Case(NamedTuple):
@@ -38,6 +53,7 @@ class Case(NamedTuple):
         names: of the labels where the truth names them.
         volume: the file on that grid, to compare seeds and priors to.
         name: of the case.
+        fine: the image before pooling, on whose grid seeds and priors may lie as well; None: it was not pooled.
     """
 
     image: np.ndarray
@@ -50,6 +66,11 @@ class Case(NamedTuple):
     names: tuple[str, ...]
     volume: Volume
     name: str
+    fine: Fine | None = None
+
+    def before(self, volume: Volume) -> Fine | None:
+        """The image before pooling, where a file is not of the shape after it."""
+        return None if volume.data.shape[1:] == self.full else self.fine
 
     def cut(self, x: np.ndarray) -> np.ndarray:
         """The part of `[..., *full]` that is segmented."""
@@ -62,29 +83,6 @@ class Case(NamedTuple):
         whole = np.zeros((*lead, *self.full), x.dtype)
         self.cut(whole)[...] = x
         return whole
-
-
-def average(x: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over cubes of `factor` voxels, `[C, *shape]`; voxels that fill no cube are left out."""
-    shape = [size // factor for size in x.shape[1:]]
-    x = x[(slice(None), *(slice(size * factor) for size in shape))]
-    split = [part for size in shape for part in (size, factor)]
-    return x.reshape(x.shape[0], *split).mean(tuple(range(2, 2 * len(shape) + 1, 2)))
-
-
-def coarser(volume: Volume, factor: int) -> Volume:
-    """The volume averaged over cubes of `factor` voxels, its affine moved to their centres."""
-    if factor == 1:
-        return volume
-    if min(volume.data.shape[1:]) < 2 * factor:
-        raise InputError(f"image.pool={factor}: the image has shape {volume.data.shape[1:]}; pool by less")
-    affine = volume.affine
-    if affine is not None:
-        change = np.diag([*(factor,) * 3, 1.0]).astype(np.float64)
-        change[: volume.data.ndim - 1, 3] = (factor - 1) / 2
-        affine = affine @ change
-    spacing = tuple(edge * factor for edge in volume.spacing)
-    return Volume(average(volume.data.astype(np.float32), factor), spacing, affine, volume.name)
 
 
 def make_case(
@@ -103,20 +101,6 @@ def make_case(
     return Case(
         image, mask[box], volume.spacing, volume.affine, corner, mask.shape, cut, names, volume, name
     )  # fmt: skip
-
-
-def most_common(labels: np.ndarray, factor: int) -> np.ndarray:
-    """The label that most voxels of each cube have, `[*shape]` integers; the smaller one of equals."""
-    if factor == 1:
-        return labels
-    best, share = None, None
-    for label in np.unique(labels):
-        here = average((labels == label)[None].astype(np.float32), factor)[0]
-        if best is None or share is None:
-            best, share = np.full(here.shape, label), here
-        else:
-            best, share = np.where(here > share, label, best), np.maximum(share, here)
-    return np.asarray(best)
 
 
 def from_file(path: str | None, mask: str | None, pool: int, truth: str | None = None) -> Case:
@@ -146,7 +130,56 @@ def from_file(path: str | None, mask: str | None, pool: int, truth: str | None =
         volume = volume._replace(data=np.where(inside > 0, volume.data, 0))
     part = inside if pool == 1 else average(inside, pool)
     known = None if truth is None else most_common(io.read_seeds(truth, volume), pool)
-    return make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name, known)
+    case = make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name, known)
+    return case if pool == 1 else case._replace(fine=Fine(volume, inside[0] > 0, pool))
+
+
+def read_seeds(path: str, case: Case) -> np.ndarray:
+    """Seeds of a file on the whole grid of a case, or on that before pooling, cut to its mask.
+
+    Args:
+        path: of the file; see `rwalk.io.read_seeds`.
+        case: the image.
+
+    Returns:
+        `[*shape]` int32, 0..L-1 at a seed, -1 elsewhere.
+
+    Raises:
+        InputError: see `rwalk.io.read_seeds`, `rwalk.checks.check_seeds` and `rwalk.pooling.seeds_of_cubes`.
+    """
+    if case.fine is not None and (fine := case.before(io.read(path))) is not None:
+        seeds = io.read_seeds(path, fine.volume)
+        check_seeds(seeds, fine.mask, path)
+        seeds = seeds_of_cubes(np.where(fine.mask, seeds, -1), fine.factor, path)
+    else:
+        seeds = io.read_seeds(path, case.volume)
+    check_seeds(seeds, case.uncut(case.mask), path)  # before the cut, which takes away what lies far outside
+    return case.cut(seeds)
+
+
+def read_priors(path: str, case: Case, *, close: bool) -> np.ndarray:
+    """Priors of a file on the whole grid of a case, or on that before pooling, cut to its mask.
+
+    Args:
+        path: of the file, labels on the channel axis.
+        case: the image.
+        close: see `rwalk.checks.check_priors`.
+
+    Returns:
+        `[L, *shape]` float32, one in sum inside the mask, zero outside.
+
+    Raises:
+        InputError: the file lies elsewhere, or see `rwalk.checks.check_priors`.
+    """
+    volume = io.read(path)
+    priors = volume.data.astype(np.float32)
+    if (fine := case.before(volume)) is not None:
+        io.same_grid(volume, fine.volume, "prior")
+        priors = average(check_priors(priors, fine.mask, path, close=close), fine.factor)
+        priors /= np.maximum(average(fine.mask[None].astype(np.float32), fine.factor), 1e-12)  # over the mask alone
+    else:
+        io.same_grid(volume, case.volume, "prior")
+    return check_priors(case.cut(priors), case.mask, path, close=close)
 
 
 def public(path: str | None, name: str) -> Path:

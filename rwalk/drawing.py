@@ -37,9 +37,13 @@ def colour(labels: np.ndarray) -> np.ndarray:
     return COLOURS[labels % len(COLOURS)]
 
 
-def grey(x: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Intensities between two percentiles of those inside the mask, `[..., 3]` in 0 to 255."""
-    low, high = np.percentile(x if mask is None else x[mask], [0.5, 99.5])
+def grey(x: np.ndarray, mask: np.ndarray | None = None, like: np.ndarray | None = None) -> np.ndarray:
+    """Intensities between two percentiles of those inside the mask, `[..., 3]` in 0 to 255.
+
+    `like` is the image whose percentiles are taken, so that one grey means the same in several; x by default.
+    """
+    shown = x if like is None else like
+    low, high = np.percentile(shown if mask is None else shown[mask], [0.5, 99.5])
     return np.repeat((np.clip((x - low) / max(high - low, 1e-12), 0, 1) * 255)[..., None], 3, -1)
 
 

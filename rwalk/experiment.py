@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rwalk import checks, graph, interact, io, online, precompute, prepared, seeding, solve
+from rwalk import checks, data, graph, interact, online, precompute, prepared, seeding, solve
 from rwalk.data import Case
 from rwalk.eigen import Basis
 from rwalk.options import Bases, Eigen, Exact, Problem, Weights
@@ -90,7 +90,7 @@ class Segmentation:
             else:
                 checks.check_pieces(pieces, seeds, name)
         seeds = np.where(case.mask, seeds, -1)
-        priors = self._priors(case, seeds)
+        priors = self._priors(case, seeds, name)
         regions = int(seeds.max()) + 1 if priors is None else len(priors)
         name = precompute.graph_of(case, np.asarray(lattice.active), self.weights, image.dtype)
         return Given(case, lattice, seeds, priors, regions, name)
@@ -104,16 +104,15 @@ class Segmentation:
         """The basis to answer from: that of the first graph, made to fit the one of the question."""
         return basis
 
-    def _priors(self, case: Case, seeds: np.ndarray) -> np.ndarray | None:
+    def _priors(self, case: Case, seeds: np.ndarray, name: str) -> np.ndarray | None:
         if self.problem.kind == "seeds":
             return None
         if self.problem.path is None:
             return seeding.intensity_priors(case.image, case.mask, seeds, int(seeds.max()) + 1)
-        volume = io.read(self.problem.path)
-        io.same_grid(volume, case.volume, "prior")
-        return checks.check_priors(
-            case.cut(volume.data.astype(np.float32)), case.mask, self.problem.path, close=self.problem.close
-        )
+        priors = data.read_priors(self.problem.path, case, close=self.problem.close)
+        if self.problem.kind == "both":
+            checks.check_labels(seeds, len(priors), name, self.problem.path)
+        return priors
 
     updates = False  # whether the basis is one that followed a change
 
@@ -223,7 +222,7 @@ class Segmentation:
         if np.isfinite(state.figures[6]):
             row["flips/share"] = float(online.could_flip(state.x, state.figures[6])[active].mean())
         self._found.update(
-            labels=np.where(active, labels + 1, 0).reshape(lattice.shape).astype(np.uint8),
+            labels=np.where(active, labels + 1, 0).reshape(lattice.shape).astype(np.min_scalar_type(given.regions)),
             probabilities=np.asarray(guess, np.float32),
             entropy=np.asarray(online.entropy(found), np.float32).reshape(lattice.shape),
             margin=np.where(active, np.asarray(online.margin(found), np.float32), 0).reshape(lattice.shape),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rwalk.data import Case
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -100,12 +100,12 @@ class SeedFile:
 
     def place(self, case: "Case") -> "np.ndarray":
         """Seeds `[*shape]`, -1 where there is none."""
-        from rwalk import io
+        from rwalk import data
         from rwalk.checks import InputError
 
         if self.path is None:
             raise InputError("seeds.path: required; give seeds.path=FILE, or seeds=automatic")
-        return case.cut(io.read_seeds(self.path, case.volume))
+        return data.read_seeds(self.path, case)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -7,12 +7,13 @@ import numpy as np
 from scipy import ndimage
 
 from rwalk import io
-from rwalk.checks import InputError, check_image
+from rwalk.checks import InputError, check_image, check_label_map
 from rwalk.data import Case
 from rwalk.io import Volume
-from rwalk.resampling import resample
+from rwalk.resampling import places, resample
 
 LOW, HIGH = 0.5, 99.5  # percentiles of the intensities that become 0 and 1
+Window = tuple[float, float]
 FADE = 0.35  # share of an edge over which a random field grows from none at the border
 
 
@@ -25,8 +26,10 @@ class Pair(NamedTuple):
         mask: `[*shape]` bool, where results are measured.
         grid: the fixed file.
         source: the moving file on its own grid.
+        window: intensities of that file that are 0 and 1 in `moving`.
         labels: `[*shape]` label map of the fixed image, None where there is none.
         moving_labels: the moving image's, on the fixed grid.
+        values: `[L]` what the files call the labels 0..L-1, the first the background; None: they call them so too.
         names: of the labels.
         truth: `[d, *shape]` the field that registers them exactly, voxels; None where it is not known.
         name: of the pair.
@@ -37,18 +40,26 @@ class Pair(NamedTuple):
     mask: np.ndarray
     grid: Volume
     source: Volume
+    window: Window
     labels: np.ndarray | None
     moving_labels: np.ndarray | None
+    values: np.ndarray | None
     names: tuple[str, ...]
     truth: np.ndarray | None
     name: str
 
 
-def to_unit(x: np.ndarray) -> np.ndarray:
-    """Intensities between two percentiles of those above the smallest, mapped to [0, 1] and cut there."""
+def window_of(x: np.ndarray) -> Window:
+    """The intensities that become 0 and 1: two percentiles of those above the smallest, or zero if that is less."""
     inside = x[x > x.min()]
     low, high = np.percentile(inside if inside.size else x, [LOW, HIGH])
-    return np.clip((x - min(low, 0)) / max(high - min(low, 0), 1e-12), 0, 1).astype(np.float32)
+    return min(float(low), 0.0), float(high)
+
+
+def to_unit(x: np.ndarray, window: Window | None = None) -> np.ndarray:
+    """Intensities of a window, its own by default, mapped to [0, 1] and cut there, float32."""
+    low, high = window_of(x) if window is None else window
+    return np.clip((x - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
 
 
 def from_files(case: Case, path: str | None, labels: str | None, reference: str | None) -> Pair:
@@ -74,16 +85,24 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
     grid, source = case.volume, io.read(path)
     moving = resample(source, grid, order=1)
     check_image(source.data[:1].astype(np.float32), np.ones(source.data.shape[1:], bool), source.name)
-    if not np.ptp(moving) > 0:
+    if not places(grid, source)[1].any():
         raise InputError(f"{path}: does not overlap with {grid.name} in space; check the affines of both")
-    files = [file for file in (reference, labels) if file is not None]
-    maps = [resample(io.read(file), grid, order=0).astype(np.int32) for file in files]
-    values = np.unique(maps) if maps else np.zeros(0, np.int32)
-    known, moved = (np.searchsorted(values, each) for each in maps) if maps else (None, None)
-    names = tuple(f"label {value}" for value in values)
+    maps = [_labels(file, grid) for file in (reference, labels) if file is not None]
+    values = np.union1d(0, maps).astype(np.int32) if maps else None  # with the background, be it there or not
+    known, moved = (None, None) if values is None else (np.searchsorted(values, each) for each in maps)
+    names = () if values is None else tuple(f"label {value}" for value in values)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     name = f"{Path(path).name} onto {case.name}"
-    return Pair(to_unit(grid.data[0]), to_unit(moving), mask, grid, source, known, moved, names, None, name)
+    window = window_of(moving)
+    fixed, unit = to_unit(grid.data[0]), to_unit(moving, window)
+    return Pair(fixed, unit, mask, grid, source, window, known, moved, values, names, None, name)
+
+
+def _labels(path: str, grid: Volume) -> np.ndarray:
+    """A label map on the fixed grid, `[*shape]` int32."""
+    volume = io.read(path)
+    check_label_map(volume.data, path)
+    return resample(volume, grid, order=0).astype(np.int32)
 
 
 def of_cases(case: Case, other: Case) -> Pair:
@@ -97,9 +116,10 @@ def of_cases(case: Case, other: Case) -> Pair:
     source = other.volume._replace(affine=case.volume.affine)
     labels, moved = (None if each.truth is None else each.uncut(each.truth) for each in (case, other))
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
-    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0])
+    window = window_of(other.volume.data[0])
+    fixed, moving = to_unit(case.volume.data[0]), to_unit(other.volume.data[0], window)
     name = f"{other.name} onto {case.name}"
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, None, name)
+    return Pair(fixed, moving, mask, case.volume, source, window, labels, moved, None, case.names, None, name)
 
 
 def smooth_field(
@@ -163,8 +183,9 @@ def warped(case: Case, *, amplitude: float, smoothness: float, noise: float, see
     moving = moving + noise * np.random.default_rng(seed + 1).standard_normal(shape).astype(np.float32)
     labels = moved = None
     if case.truth is not None:
-        labels = case.uncut(case.truth)
+        labels = case.uncut(case.truth if case.names else case.truth + 1)  # as in the user's file, 0 not known
         moved = np.asarray(warp.sample(jnp.asarray(labels, v.dtype)[None], v, order=0)[0]).astype(np.int32)
     mask = case.uncut(case.mask.astype(np.uint8)) > 0
     source: Any = case.volume._replace(data=moving[None], name=f"{case.name}, warped")
-    return Pair(fixed, moving, mask, case.volume, source, labels, moved, case.names, truth, f"{case.name}, warped")
+    unit = (0.0, 1.0)
+    return Pair(fixed, moving, mask, case.volume, source, unit, labels, moved, None, case.names, truth, source.name)

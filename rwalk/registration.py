@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rwalk import dissimilarity, graph, landmarks, pairs, register, resampling, warp
+from rwalk.checks import InputError
 from rwalk.options import Weights
 from rwalk.registration_options import Dissimilarity, Pyramid
 
@@ -49,7 +50,13 @@ class Registration:
         Raises:
             InputError: one of them cannot be used.
         """
-        return self.moving.pair(self.image.case())
+        case = self.image.case()
+        if min(case.full) < 2:
+            raise InputError(
+                f"{case.name}: shape {case.full} has an axis of length one; drop that axis to register a plane, or "
+                "give more slices"
+            )
+        return self.moving.pair(case)
 
     @cached_property
     def levels(self) -> list[tuple[int, int, int]]:
@@ -131,7 +138,7 @@ class Registration:
         """Scores of the finished field, its uncertainty in the last window, and the maps that `report` writes."""
         given, field = self.given, state.field
         moved = np.asarray(field, np.float64)
-        found = {
+        found: dict[str, np.ndarray] = {
             "displacement": np.asarray(field, np.float32),
             "warped": resampling.resample(given.source, given.grid, moved, order=1).astype(np.float32),
             "jacobian": np.asarray(warp.jacobian(field), np.float32),
@@ -144,12 +151,14 @@ class Registration:
             "inverse/residual": self._inverse_residual(field),
             "seconds": float(state.seconds),
         }
+        labels = None
         if given.labels is not None and given.moving_labels is not None:
-            labels = jnp.asarray(given.moving_labels, field.dtype)[None]
-            found["labels"] = np.asarray(warp.sample(labels, field, order=0)[0]).astype(np.int32)
-            row = self._dice("dice", found["labels"]) | self._dice("dice_before", given.moving_labels) | row
+            before = jnp.asarray(given.moving_labels, field.dtype)[None]
+            labels = np.asarray(warp.sample(before, field, order=0)[0]).astype(np.int32)
+            row = self._dice("dice", labels) | self._dice("dice_before", given.moving_labels) | row
+            found["labels"] = labels if given.values is None else given.values[labels]
         self._found.update(found)
-        return row | self._landmarks(moved, found.get("labels"))
+        return row | self._landmarks(moved, labels)
 
     def _landmarks(self, field: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
         """Target registration error, mm: at corners of the image where the field is known, else of label centres."""

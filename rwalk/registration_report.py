@@ -12,7 +12,7 @@ FOLD = np.array([255.0, 0, 255])
 HELD = {
     "displacement": "the field, mm in LPS: antsApplyTransforms and SimpleITK.DisplacementFieldTransform take it",
     "warped": "the moving image on the fixed grid",
-    "labels": "the moving labels on the fixed grid, in the order of their values from 0",
+    "labels": "the moving labels on the fixed grid, with the values of their file",
     "jacobian": "change of volume at each voxel; not positive where space folds",
     "deviation": "standard deviation of the displacement within the last window, mm",
     "entropy": "of the displacement's probabilities within the last window: 0 certain, 1 not",
@@ -78,7 +78,8 @@ def preview(found: dict[str, np.ndarray], pair: Pair, row: dict[str, Any], path:
 
 def pictures(found: dict[str, np.ndarray], pair: Pair) -> list[page.Row]:
     """What the page shows, in volumes of colours; arguments as for `write`."""
-    moved = pairs.to_unit(found["warped"])
+    fixed, moving = pair.fixed, np.clip(pair.moving, 0, 1)
+    moved = pairs.to_unit(found["warped"], pair.window)  # as the moving image before
     volume = np.clip(found["jacobian"], 0, 2)
     grown = 255 * np.stack([np.minimum(volume, 1), 1 - np.abs(volume - 1), np.minimum(2 - volume, 1)], -1)
     changed = np.where((found["jacobian"] <= 0)[..., None], FOLD, grown)
@@ -87,11 +88,11 @@ def pictures(found: dict[str, np.ndarray], pair: Pair) -> list[page.Row]:
     legend = tuple((page.css(np.array(c)), n) for c, n in (((0, 0, 255), "shrinks"), ((255, 255, 255), "keeps"),
                    ((255, 0, 0), "grows"), (FOLD, "folds")))  # fmt: skip
     return [
-        page.Row("Fixed", "", drawing.grey(pair.fixed)),
-        page.Row("Moving", "on the fixed grid, before", drawing.grey(pair.moving)),
-        page.Row("Moved", "after", drawing.grey(moved)),
-        page.Row("Difference before", "", drawing.heat(2 * np.abs(pair.fixed - pairs.to_unit(pair.moving))), (), ends),
-        page.Row("Difference after", "", drawing.heat(2 * np.abs(pair.fixed - moved)), (), ends),
+        page.Row("Fixed", "", drawing.grey(fixed)),
+        page.Row("Moving", "on the fixed grid, before", drawing.grey(moving, like=fixed)),
+        page.Row("Moved", "after", drawing.grey(moved, like=fixed)),
+        page.Row("Difference before", "", drawing.heat(2 * np.abs(fixed - moving)), (), ends),
+        page.Row("Difference after", "", drawing.heat(2 * np.abs(fixed - moved)), (), ends),
         page.Row("Change of volume", "", changed, legend),
         page.Row(
             "Uncertainty",

@@ -28,6 +28,28 @@ def between(grid: Volume, source: Volume) -> np.ndarray:
     return full[np.ix_(keep, keep)]
 
 
+def places(grid: Volume, source: Volume, field: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where the voxels of a grid, moved by a field, lie in a file.
+
+    Args:
+        grid: the voxels.
+        source: the file.
+        field: `[d, *shape]` voxels of `grid`; zero by default.
+
+    Returns:
+        Indices of `source`, `[d, *shape]`, and whether they are inside of it, to half a voxel, `[*shape]`.
+
+    Raises:
+        InputError: see `between`.
+    """
+    matrix = between(grid, source)
+    points = np.indices(grid.data.shape[1:]).astype(np.float64)
+    points = points if field is None else points + field
+    points = np.tensordot(matrix[:-1, :-1], points, 1) + matrix[:-1, -1].reshape(-1, *(1,) * (points.ndim - 1))
+    last = np.array(source.data.shape[1:]).reshape(-1, *(1,) * (points.ndim - 1)) - 1
+    return points, (np.abs(points - last / 2) <= last / 2 + 0.5).all(0)
+
+
 def resample(source: Volume, grid: Volume, field: np.ndarray | None = None, *, order: int) -> np.ndarray:
     """The first channel of a file on another grid, moved by a field.
 
@@ -35,13 +57,14 @@ def resample(source: Volume, grid: Volume, field: np.ndarray | None = None, *, o
         source: the file.
         grid: where to.
         field: `[d, *shape]` voxels of `grid`; zero by default.
-        order: 1 interpolates linearly, 0 takes the nearest voxel.
+        order: 1 interpolates intensities linearly, 0 takes the nearest label.
 
     Returns:
-        `[*shape]`; zero outside the file.
+        `[*shape]`; beyond its border an image goes on with its border's value, as in `rwalk.warp`, labels are zero.
+
+    Raises:
+        InputError: see `between`.
     """
-    matrix = between(grid, source)
-    points = np.indices(grid.data.shape[1:]).astype(np.float64)
-    points = points if field is None else points + field
-    points = np.tensordot(matrix[:-1, :-1], points, 1) + matrix[:-1, -1].reshape(-1, *(1,) * (points.ndim - 1))
-    return ndimage.map_coordinates(source.data[0], points, order=order, cval=0)
+    points, inside = places(grid, source, field)
+    found = ndimage.map_coordinates(source.data[0], points, order=order, mode="nearest")
+    return found if order else np.where(inside, found, np.zeros((), found.dtype))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from rwalk.checks import InputError
+
 AGREE = 0.6  # share of a voxel's neighbours that must be of its class
 
 
@@ -13,16 +15,24 @@ def classes_of(values: np.ndarray, classes: int, bins: int = 256) -> tuple[np.nd
     """Split values into the classes with the least variance within, exactly on a histogram, by dynamic programming.
 
     Args:
-        values: `[N]`, not all equal.
+        values: `[N]`.
         classes: number of classes.
         bins: of the histogram.
 
     Returns:
         Class of each value `[N]`, in ascending order of the centres, and the centres `[classes]`.
 
+    Raises:
+        InputError: the values fill fewer bins than there are classes.
+
     Source: the criterion of Otsu 1979; the recursion of Fisher 1958.
     """
     counts, edges = np.histogram(values, bins)
+    if (filled := int((counts > 0).sum())) < classes:
+        raise InputError(
+            f"seeds.classes={classes}: the image has {filled} values that can be told apart; lower seeds.classes, or "
+            "paint seeds and give seeds=file seeds.path=FILE"
+        )
     middle = (edges[1:] + edges[:-1]) / 2 - edges.mean()
     mass, first, second = (np.concatenate([[0.0], np.cumsum(counts * middle**power)]) for power in (0, 1, 2))
     inside = mass[None] - mass[:, None]  # [from, to] of the bins from <= b < to
@@ -60,6 +70,9 @@ def automatic(
 
     Returns:
         `[*shape]` int32, 0..classes-1 at a seed, in ascending order of intensity, -1 elsewhere.
+
+    Raises:
+        InputError: see `classes_of`.
     """
     values = image[0].astype(np.float64)
     labels = np.full(mask.shape, -1)

@@ -49,9 +49,12 @@ def refine(field: jax.Array, shape: tuple[int, ...], factor: int) -> jax.Array:
 
 @jax.jit
 def jacobian(field: jax.Array) -> jax.Array:
-    """det(I + grad u) by central differences, one-sided at the border, `[*shape]`; not positive where space folds."""
+    """det(I + grad u) by central differences, one-sided at the border, `[*shape]`; not positive where space folds.
+
+    Along an axis of length one nothing changes.
+    """
     dimensions = field.shape[0]
-    matrix = [list(jnp.gradient(part)) for part in field]
+    matrix = [[_slope(part, axis) for axis in range(dimensions)] for part in field]
     for axis in range(dimensions):
         matrix[axis][axis] = matrix[axis][axis] + 1
     if dimensions == 2:
@@ -59,6 +62,10 @@ def jacobian(field: jax.Array) -> jax.Array:
         return a * d - b * c
     (a, b, c), (d, e, f), (g, h, i) = matrix
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def _slope(x: jax.Array, axis: int) -> jax.Array:
+    return jnp.asarray(jnp.gradient(x, axis=axis)) if x.shape[axis] > 1 else jnp.zeros_like(x)
 
 
 @functools.partial(jax.jit, static_argnames="steps")

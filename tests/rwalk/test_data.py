@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from rwalk import data, options, seeding
+from rwalk import data, options, pooling, seeding
 from rwalk.checks import InputError
 
 SHAPE = (18, 20, 16)
@@ -58,7 +58,7 @@ def test_twins_are_read_cut_to_the_head_and_named(twins, monkeypatch):
 
 def test_the_most_common_label_of_a_cube_wins_and_the_smaller_of_equals():
     labels = np.array([[3, 3, 1, 2], [3, 0, 2, 1]])
-    np.testing.assert_array_equal(data.most_common(labels, 2), [[3, 1]])
+    np.testing.assert_array_equal(pooling.most_common(labels, 2), [[3, 1]])
 
 
 def test_seeds_from_the_truth_lie_deep_inside_and_no_label_goes_without(twins):
@@ -71,6 +71,73 @@ def test_seeds_from_the_truth_lie_deep_inside_and_no_label_goes_without(twins):
     for place in inner:
         around = case.truth[tuple(slice(p - 1, p + 2) for p in place)]
         assert (around == 1)[1, 1].all()  # its neighbours along the last axis share its label
+
+
+def boxed(folder, shape=(8, 9)):
+    """An image whose mask is a box of 4 x 4 voxels, and a function that saves seeds and reads them."""
+    np.save(folder / "i.npy", np.random.default_rng(0).random(shape).astype(np.float32))
+    mask = np.zeros(shape, np.uint8)
+    mask[2:6, 2:6] = 1
+    np.save(folder / "m.npy", mask)
+
+    def placed(marks, pool=1):
+        seeds = np.zeros(shape, np.int32)
+        for place, label in marks.items():
+            seeds[place] = label
+        np.save(folder / "s.npy", seeds)
+        case = data.from_file(str(folder / "i.npy"), str(folder / "m.npy"), pool)
+        return options.SeedFile(path=str(folder / "s.npy"), pieces="refuse").place(case)
+
+    return placed
+
+
+def test_seeds_far_outside_the_mask_are_told_before_the_image_is_cut(tmp_path):
+    placed = boxed(tmp_path)
+    np.testing.assert_array_equal(placed({(2, 2): 1, (5, 5): 2, (0, 0): 2})[[0, 3], [0, 3]], [0, 1])
+    with pytest.raises(InputError, match="all seeds of label 2 are outside the mask"):
+        placed({(2, 2): 1, (0, 8): 2})
+    with pytest.raises(InputError, match="all seeds of label 3 are outside the mask"):
+        placed({(2, 2): 1, (3, 3): 2, (0, 8): 3})
+    with pytest.raises(InputError, match="all seeds of label 1, 2 are outside the mask"):
+        placed({(0, 0): 1, (0, 8): 2})
+
+
+def test_seeds_of_the_image_are_pooled_with_it(tmp_path):
+    placed = boxed(tmp_path)
+    marks = {(2, 2): 1, (3, 3): 1, (4, 2): 1, (4, 3): 2, (2, 5): 2, (0, 0): 2}
+    np.testing.assert_array_equal(placed(marks, pool=2), [[0, 1], [-1, -1]])
+    np.save(tmp_path / "c.npy", np.array([[0, 0, 0, 0], [0, 1, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
+    case = data.from_file(str(tmp_path / "i.npy"), str(tmp_path / "m.npy"), 2)  # seeds that were saved of such a case
+    np.testing.assert_array_equal(data.read_seeds(str(tmp_path / "c.npy"), case), [[0, 1], [-1, -1]])
+    with pytest.raises(InputError, match=r"image\.pool=2: all seeds of label 3 in .*s\.npy share their cubes"):
+        placed({**marks, (5, 2): 3}, pool=2)
+    with pytest.raises(InputError, match="all seeds of label 3 are outside the mask"):
+        placed({**marks, (7, 7): 3}, pool=2)
+    np.save(tmp_path / "c.npy", np.eye(5, 9))
+    with pytest.raises(InputError, match=r"shape \(5, 9\), the image .*i\.npy \(8, 9\)"):
+        data.read_seeds(str(tmp_path / "c.npy"), case)
+
+
+def test_priors_of_the_image_are_pooled_with_it(tmp_path, noise):
+    case = data.from_file(*files_of(tmp_path, noise, (4, 6, 4)), 2)
+    second = noise.random((4, 6, 4)).astype(np.float32)
+    priors = np.stack([1 - second, second])
+    priors[:, 0, 0, 0] = np.nan  # outside the mask
+    np.save(tmp_path / "p.npy", priors)
+    found = data.read_priors(str(tmp_path / "p.npy"), case, close=False)
+    assert found.shape == (2, 2, 3, 2)
+    np.testing.assert_allclose(found[1, 1, 2, 1], second[2:, 4:, 2:].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found[1, 0, 0, 0], second[:2, :2, :2].ravel()[1:].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.sum(0), 1, rtol=1e-5)
+
+
+def files_of(folder, noise, shape):
+    """An image and its mask, which lacks one corner."""
+    mask = np.ones(shape, np.uint8)
+    mask[0, 0, 0] = 0
+    np.save(folder / "i.npy", noise.random(shape).astype(np.float32))
+    np.save(folder / "m.npy", mask)
+    return str(folder / "i.npy"), str(folder / "m.npy")
 
 
 def test_absent_data_are_one_line_with_the_remedy(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rwalk import checks, data, io
+from rwalk import checks, data, io, pooling
 from rwalk.checks import InputError
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
@@ -107,7 +107,7 @@ def test_seeds_of_another_shape_or_place_are_refused(tmp_path):
 
 def test_pooling_keeps_the_place_of_the_image(tmp_path):
     ramp = np.arange(8, dtype=np.float32)[:, None, None] + np.zeros((8, 8, 8), np.float32)
-    volume = data.coarser(io.read(nifti(tmp_path / "t1.nii.gz", ramp)), 2)
+    volume = pooling.coarser(io.read(nifti(tmp_path / "t1.nii.gz", ramp)), 2)
     np.testing.assert_array_equal(volume.data[0, :, 0, 0], [0.5, 2.5, 4.5, 6.5])
     assert volume.spacing == (4.0, 4.0, 6.0)
     # The centre of the first cube of 2 is at index 0.5 of the original.
@@ -148,6 +148,23 @@ def seeded(*marks):
             lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 1)), np.tri(4, dtype=bool).T, "s"),
             "all seeds of label 2 are outside the mask",
         ),
+        (lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 254)), SQUARE, "s"), None),
+        (lambda: checks.check_seeds(np.arange(400).reshape(20, 20), np.ones((20, 20), bool), "s"), None),
+        (
+            lambda: checks.check_seeds(seeded(((0, 0), 0), ((3, 0), 299)), SQUARE, "s"),
+            "s: labels go up to 300, but only 2 of them have seeds; number them 1 to 2",
+        ),
+        (lambda: checks.check_labels(seeded(((0, 0), 4)), 5, "s", "p"), None),
+        (
+            lambda: checks.check_labels(seeded(((0, 0), 0), ((3, 0), 4)), 2, "s", "p"),
+            "s: seeds of label 5, the priors p have labels 1 to 2; give priors of all labels",
+        ),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), 7.0), "l"), None),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), 0.5), "l"), "l: labels must be whole numbers from 0"),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), np.nan), "l"), "got nan among them"),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), -1), "l"), "got -1 to -1"),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), np.inf), "l"), "got inf to inf"),
+        (lambda: checks.check_label_map(np.zeros((3, 2, 2)), "l"), "l: 3 channels; a label map has one"),
         (lambda: checks.check_image(np.ones((1, 4, 4)), SQUARE, "i"), "constant (1) inside the mask"),
         (lambda: checks.check_image(np.full((1, 4, 4), np.nan), SQUARE, "i"), "16 of 16 voxels are NaN"),
         (lambda: checks.check_image(np.ones((1, 4, 4)), ~SQUARE, "i"), "mask is empty"),
@@ -166,6 +183,8 @@ def test_bad_input_is_told_in_one_line(check, words):
     assert "\n" not in str(caught.value)
 
 
-def test_priors_are_divided_by_their_sum_where_that_is_asked_for():
-    p = checks.check_priors(np.stack([np.full((4, 4), 1.0), np.full((4, 4), 3.0)]), SQUARE, "p", close=True)
+def test_priors_are_divided_by_their_sum_with_a_warning_where_that_is_asked_for():
+    with pytest.warns(UserWarning, match=r"p: the priors sum to 4\.\.4; they are divided by their sums"):
+        p = checks.check_priors(np.stack([np.full((4, 4), 1.0), np.full((4, 4), 3.0)]), SQUARE, "p", close=True)
     np.testing.assert_array_equal(p[:, 0, 0], [0.25, 0.75])
+    np.testing.assert_array_equal(checks.check_priors(p, SQUARE, "p", close=True), p)  # nothing to divide, no warning

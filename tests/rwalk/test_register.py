@@ -152,6 +152,12 @@ def test_the_jacobian_in_space_is_the_determinant(noise):
     np.testing.assert_allclose(warp.jacobian(jnp.asarray(u)), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_jacobian_of_a_field_on_one_slice_is_that_of_the_plane(noise):
+    u = jnp.asarray(0.1 * noise.normal(size=(2, 6, 5)), jnp.float32)
+    slab = jnp.concatenate([u, jnp.zeros((1, 6, 5))])[..., None]
+    np.testing.assert_allclose(warp.jacobian(slab)[..., 0], warp.jacobian(u), rtol=1e-5)
+
+
 @pytest.mark.parametrize("estimate", register.ESTIMATES)
 def test_a_smooth_warp_is_undone(estimate, noise):
     fixed = ndimage.gaussian_filter(noise.normal(size=(40, 44)), 1.5)

@@ -18,7 +18,7 @@ from quartet.faults import explain
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
 from quartet.settings import SHELL_KEYS
-from rwalk import io, pairs, resampling, warp
+from rwalk import data, io, landmarks, pairs, registration_report, resampling, warp
 from rwalk.checks import InputError
 from tests.rwalk.test_data import write_twins
 
@@ -96,6 +96,18 @@ def test_the_users_pair_is_registered_and_scored(done):
     assert "moving.nii.gz onto fixed.nii.gz" in page
     assert page.count("data:image/png;base64,") == 3 * 7
     assert not re.search(r'(src|href)="(?!data:)', page)
+    labels = np.asarray(nibabel.load(folder / "labels.nii.gz").dataobj)
+    assert set(np.unique(labels)) == {0, 5, 10}  # as the user's file calls them
+
+
+def test_the_first_label_counts_where_no_map_has_a_background(files, tmp_path):
+    labels = np.asarray(nibabel.load(files / "fixed_labels.nii.gz").dataobj) + 3
+    path = str(save(tmp_path / "l.nii.gz", labels))
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1)
+    pair = pairs.from_files(case, str(files / "moving.nii.gz"), path, path)
+    np.testing.assert_array_equal(pair.values[pair.labels], labels)
+    assert pair.names[1:] == ("label 3", "label 8", "label 13")
+    assert len(landmarks.centres(pair.labels, pair.moving_labels)[0]) == 3
 
 
 def test_itk_applies_the_field_as_we_do(done, files):
@@ -122,6 +134,40 @@ def test_a_moving_image_on_another_grid_is_registered_where_it_lies(files, tmp_p
     save(tmp_path / "m.nii.gz", wide, affine)
     case = io.read(files / "fixed.nii.gz"), io.read(tmp_path / "m.nii.gz")
     np.testing.assert_allclose(resampling.resample(case[1], case[0], order=1), np.asarray(moving.dataobj), atol=1e-5)
+
+
+def test_the_labels_of_a_users_truth_are_bent_under_their_numbers(files, tmp_path):
+    truth = np.asarray(nibabel.load(files / "fixed_labels.nii.gz").dataobj) // 5
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1, str(save(tmp_path / "t.nii.gz", truth)))
+    pair = pairs.warped(case, amplitude=1.0, smoothness=8.0, noise=0.0, seed=0)
+    np.testing.assert_array_equal(pair.labels, truth)
+    assert set(np.unique(pair.moving_labels)) == {0, 1, 2}
+
+
+def test_no_frame_appears_round_a_background_that_is_not_zero(noise):
+    grey = noise.normal(200, 1, (9, 8)).astype(np.float32)
+    grid = io.Volume(grey[None], (1.0, 1.0), None, "g")
+    field = np.stack([np.full((9, 8), 2.0), np.zeros((9, 8))])
+    moved = resampling.resample(grid, grid, field, order=1)
+    np.testing.assert_array_equal(moved[:-2], grey[2:])
+    np.testing.assert_array_equal(moved[-2:], grey[[-1, -1]])
+    labels = grid._replace(data=np.ones((1, 9, 8), int))
+    np.testing.assert_array_equal(resampling.resample(labels, grid, field, order=0)[:, 0], [1] * 7 + [0] * 2)
+
+
+def test_the_pictures_of_a_pair_share_one_scale_of_grey(files):
+    case = data.from_file(str(files / "fixed.nii.gz"), None, 1)
+    pair = pairs.from_files(case, str(files / "moving.nii.gz"), None, None)
+    still = {name: np.zeros(SHAPE) for name in ("jacobian", "deviation")}
+    raw = np.asarray(nibabel.load(files / "moving.nii.gz").dataobj)
+    raw = np.where(raw > np.quantile(raw, 0.3), raw, raw.max())  # other percentiles than the moving image's
+    rows = {row.name: row.colours for row in registration_report.pictures(still | {"warped": raw}, pair)}
+    same = raw == np.asarray(nibabel.load(files / "moving.nii.gz").dataobj)
+    np.testing.assert_allclose(rows["Moved"][same], rows["Moving"][same], atol=0.01)
+    low, high = np.percentile(pair.fixed, [0.5, 99.5])
+    np.testing.assert_allclose(
+        rows["Moving"][..., 0], 255 * np.clip((pair.moving - low) / (high - low), 0, 1), atol=0.01
+    )
 
 
 def test_a_picture_pair_gets_its_field_in_voxels(noise, tmp_path):
@@ -196,6 +242,11 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
             "moving.reference: required with the other label map",
         ),
         (
+            ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/moving.nii.gz",
+             "moving.labels={f}/fixed.nii.gz", "moving.reference={f}/fixed_labels.nii.gz"],
+            "fixed.nii.gz: labels must be whole numbers",
+        ),
+        (
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/far.nii.gz"],
             "does not overlap with",
         ),
@@ -203,8 +254,15 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/flat.npy"],
             "2 axes of space",
         ),
+        (
+            ["image=file", "image.path={f}/thin.npy", "moving=file", "moving.path={f}/thin.npy"],
+            "thin.npy: shape (1, 24, 20) has an axis of length one; drop that axis",
+        ),
+        (["image=file", "image.path={f}/thin.npy"], "thin.npy: shape (1, 24, 20) has an axis of length one"),
         (["image.pool=6", "moving.amplitude=40"], "folds; lower moving.amplitude"),
         (["pyramid.levels=[[2,1,1],[4,1,1]]"], "pyramid.levels: "),
+        (["pyramid.levels=[[inf,1,1]]"], "must be a finite number, got inf"),
+        (["moving.noise=inf"], "moving.noise: must be a finite number, got inf"),
         (["dissimilarity.kind=mi"], "dissimilarity.kind: "),
     ],
 )  # fmt: skip
@@ -213,6 +271,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(overrides, words, files, t
     far[0, 3] += 1000
     save(files / "far.nii.gz", np.asarray(nibabel.load(files / "moving.nii.gz").dataobj), far)
     np.save(files / "flat.npy", np.random.default_rng(0).random((8, 8)))
+    np.save(files / "thin.npy", np.random.default_rng(0).random((1, 24, 20)))
     overrides = [override.format(f=files) for override in overrides]
     with pytest.raises(Exception, match=r"\S") as caught:
         run(tmp_path / "run", *overrides)

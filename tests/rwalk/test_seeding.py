@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from rwalk import seeding
+from rwalk.checks import InputError
 
 
 def test_classes_of_three_heaps_are_the_heaps(noise):
@@ -9,6 +10,17 @@ def test_classes_of_three_heaps_are_the_heaps(noise):
     labels, centres = seeding.classes_of(values, 3)
     np.testing.assert_allclose(centres, [0, 5, 6], atol=0.1)
     np.testing.assert_array_equal(np.bincount(labels), [300, 50, 100])
+
+
+def test_fewer_values_than_classes_are_told():
+    image = np.kron([[0.0, 1], [1, 0]], np.ones((8, 8)))[None]
+    inside = np.ones(image.shape[1:], bool)
+    about = {"every": 8, "spacing": (1.0, 1.0)}
+    with pytest.raises(InputError, match=r"seeds\.classes=3: the image has 2 values that can be told apart; lower"):
+        seeding.automatic(image, inside, classes=3, **about)
+    seeds = seeding.automatic(image, inside, classes=2, **about)
+    np.testing.assert_array_equal(seeds[seeds >= 0], image[0][seeds >= 0])
+    assert set(np.unique(seeds)) == {-1, 0, 1}
 
 
 def test_seeds_lie_inside_their_class_one_to_a_cube(noise):

@@ -231,3 +231,39 @@ def test_an_option_that_does_not_fit_is_one_line(tmp_path):
     with pytest.raises(Exception, match="gamma") as caught:
         run(tmp_path / "run", "run=smoke", "problem=priors", "problem.gamma=null")
     assert "gamma is needed where kind=priors" in explain(caught.value, PACKAGE, [])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["weights.beta=inf"],
+        ["problem.gamma=inf"],
+        ["exact.tol=nan"],
+        ["task=update", "change=beta", "change.factor=inf"],
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(given, tmp_path):
+    from quartet.faults import explain
+
+    with pytest.raises(Exception, match="finite") as caught:
+        run(tmp_path / "run", "run=smoke", *given)
+    key, _, value = given[-1].partition("=")
+    assert explain(caught.value, PACKAGE, given) == f"{key}: must be a finite number, got {value}"
+
+
+def test_seeds_of_a_label_that_the_priors_lack_are_refused(files, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.full((28, 30, 1, 2), 0.5, np.float32), AFFINE), tmp_path / "p.nii")
+    seeds = np.zeros((28, 30), np.uint8)
+    seeds[2, 2], seeds[14, 14] = 1, 5
+    given = [*inputs(files)[:3], f"seeds.path={save(tmp_path / 's.nii', seeds)}", f"problem.path={tmp_path}/p.nii"]
+    with pytest.raises(InputError, match=r"s\.nii: seeds of label 5, the priors .*p\.nii have labels 1 to 2; give"):
+        run(tmp_path / "run", *given, "problem=both")
+
+
+def test_more_than_255_labels_keep_their_numbers(tmp_path, noise):
+    seeds = np.arange(1, 261).reshape(13, 20)
+    image = save(tmp_path / "i.nii", noise.random((13, 20)).astype(np.float32))
+    given = ["image=file", f"image.path={image}", f"seeds.path={save(tmp_path / 's.nii', seeds.astype(np.uint16))}"]
+    run(tmp_path / "run", *given, "seeds=file", "problem=seeds")
+    labels = np.asarray(nibabel.load(tmp_path / "run" / "labels.nii.gz").dataobj)
+    np.testing.assert_array_equal(labels[..., 0], seeds)
