@@ -54,7 +54,13 @@ def opened(eigen: Eigen, bases: Bases, graph: str, place: Any) -> cache.Kept | N
     """
     if bases.path is not None:
         kept = cache.load(Path(bases.path), graph, place=place)
-        known = kept.basis.values.size
+        normalised, known = cache.read_meta(kept.path)["settings"]["normalised"], kept.basis.values.size
+        if normalised != eigen.normalised:
+            theirs, ours = (str(flag).lower() for flag in (normalised, eigen.normalised))
+            raise InputError(
+                f"{bases.path}: computed with eigen.normalised={theirs}, this run has {ours}; set "
+                f"eigen.normalised={theirs}, or open another basis"
+            )
         if known < eigen.k:
             raise InputError(f"{bases.path}: holds {known} pairs, eigen.k={eigen.k}; set eigen.k={known} or less")
         few = kept.basis._replace(

@@ -46,7 +46,7 @@ def test_a_kept_basis_is_opened_and_no_eigensolver_runs(kept, files, tmp_path, m
         run(tmp_path / "other", *inputs(files), "problem=priors", "weights.beta=50", *inside(kept))
 
 
-def test_a_basis_of_another_image_is_refused_in_one_line(kept, files, tmp_path):  # noqa: F811
+def test_a_basis_of_another_image_or_eigenproblem_is_refused_in_one_line(kept, files, tmp_path):  # noqa: F811
     [path] = (kept[0] / "bases").iterdir()
     other = [*inputs(files)[:1], f"image.path={files}/seeds.nii.gz", *inputs(files)[2:]]
     with pytest.raises(InputError, match="belongs to another image, mask or weights; give") as caught:
@@ -54,6 +54,8 @@ def test_a_basis_of_another_image_is_refused_in_one_line(kept, files, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"holds 6 pairs, eigen\.k=9; set eigen\.k=6 or less"):
         run(tmp_path / "more", *inputs(files), f"basis.path={path}", "eigen.k=9")
+    with pytest.raises(InputError, match=r"computed with eigen\.normalised=true, this run has false; set"):
+        run(tmp_path / "problem", *inputs(files), f"basis.path={path}", "eigen.normalised=false")
     with pytest.raises(InputError, match="no basis is kept here"):
         run(tmp_path / "none", *inputs(files), f"basis.path={tmp_path}")
 
