@@ -15,6 +15,7 @@ import pytest
 
 from rwalk import cache, options, precompute
 from rwalk.checks import InputError
+from rwalk.eigen import reference
 from tests.conftest import REPOSITORY
 from tests.rwalk.test_smoke import files, inputs, run  # noqa: F401 - fixtures
 
@@ -108,6 +109,21 @@ def experiment(files, folder, **changes):  # noqa: F811
     )  # fmt: skip
     bases = options.Bases(folder=str(folder), write=True, path=None, steps=8, storage=None)
     return precompute.Precompute(image, weights, replace(eigen, **changes), bases)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"k": 900}, r"^eigen\.k=900 pairs of 840 coupled voxels; ask for 1 to 105$"),
+        ({"k": 900, "method": "scipy"}, r"^eigen\.k=900 .* ask for 1 to 839$"),
+        ({"method": "dense"}, r"^eigen\.method=dense: 840 coupled voxels, 500 are allowed; use lobpcg$"),
+    ],
+)
+def test_pairs_that_the_eigensolver_does_not_find_are_one_line(changes, words, files, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(reference, "LARGEST_DENSE", 500)
+    work = experiment(files, tmp_path / "bases", **changes)
+    with pytest.raises(InputError, match=words):
+        next(work.run(work.init(jax.random.key(0)), place=lambda array, _=0: array))
 
 
 @pytest.mark.slow
