@@ -284,7 +284,7 @@ class Session:
         with self.lock:
             lattice, whole = self.lattice, self.factor == 1 and self.region is None
             cut = self.region is not None
-        if whole:
+        if whole or not bool(lattice.weights.any()):  # without an edge there are no pairs
             return graph
         if cut:
             basis = topology.restrict(told.basis, lattice, normalised=told.normalised)

@@ -119,6 +119,9 @@ def restrict(
 
     Returns:
         The basis.
+
+    Raises:
+        ValueError: no two voxels of the graph are joined.
     """
     vectors = basis.vectors if vectors is None else vectors
     mass = graph.mass(lattice, normalised=normalised)
@@ -131,7 +134,7 @@ def indicators(lattice: Lattice, dtype: Any) -> jax.Array:
     pieces = graph.components(lattice).ravel()
     sizes = np.bincount(pieces[pieces >= 0])
     chosen = [piece for piece in np.argsort(-sizes, kind="stable")[:LARGEST_PIECES] if sizes[piece] > 1]
-    return jnp.asarray(np.stack([pieces == piece for piece in chosen], 1), dtype)
+    return jnp.asarray(pieces[:, None] == np.asarray(chosen, int)[None], dtype)
 
 
 def grow(

@@ -173,6 +173,12 @@ def test_beta_and_region_update_the_basis_and_the_answer_gets_better_behind_the_
         session.change(1, paint.Region((100, 6, 4), 2))
 
 
+def test_a_region_of_one_voxel_is_left_as_it_is(session):
+    session.change(1.0, paint.Region((-1, -1, -1), 1))
+    assert int(session.active.sum()) == 1
+    assert session._filter(session.graph, 0) == session.graph
+
+
 def test_nothing_is_begun_behind_a_page_that_is_closed(told, monkeypatch):
     session, begun = Session(replace(told, serving=replace(SERVING, settle=2.0))), threading.Event()
     monkeypatch.setattr(session, "_improved", lambda *_: begun.set())
