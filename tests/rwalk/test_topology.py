@@ -197,5 +197,8 @@ def test_misuse_is_refused_with_the_remedy(setting):
         woodbury.change_of([3], [3], [1.0])
     with pytest.raises(ValueError, match="at most 4096 together"):
         woodbury.seeds(basis, np.arange(4096), np.zeros(4096, int), 1, woodbury.change_of([0], [1], [1.0]))
-    with pytest.raises(ValueError, match="holds no voxel"):
-        topology.crop(lattice, ((5, 5), (0, 3)))
+    for box in (((5, 5), (0, 3)), ((4, 21), (0, 3)), ((-4, 20), (0, 3)), ((0, 3),)):  # empty, beyond, before, an axis
+        with pytest.raises(ValueError, match=r"is not within a lattice of shape \(20, 21\); give 0 <= from < to"):
+            topology.crop(lattice, box)
+        with pytest.raises(ValueError, match="is not within"):
+            topology.rows_in(basis.vectors, SHAPE, box)
