@@ -48,6 +48,7 @@ class Update(Segmentation):
         if self.problem.kind != "priors":
             checks.check_seeds(seeds, active, name)
             checks.check_pieces(graph.components(after), seeds, name)
+        precompute.check_pairs(after, self.eigen)
         digest = precompute.graph_of(whole.case, active, self.weights, after.weights.dtype)
         return whole._replace(lattice=after, seeds=seeds, name=digest)
 

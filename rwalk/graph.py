@@ -50,7 +50,7 @@ def build(
 
     Args:
         image: `[C, *shape]`, two or three axes of space (one is allowed); `[*shape]` is taken for one channel where
-            `mask` or `spacing` tells so.
+            `mask` or `spacing` tells so. Whole numbers are taken for floating point of the run's precision.
         beta: strength of the edges, see `rwalk.weights.edge_weights`.
         mask: `[*shape]` bool; all voxels by default.
         spacing: edge lengths of a voxel, ones by default.
@@ -64,6 +64,8 @@ def build(
         ValueError: the shapes do not fit.
     """
     image = jnp.asarray(image)
+    if not jnp.issubdtype(image.dtype, jnp.floating):  # differences of bytes wrap round, and beta would be cut to whole
+        image = image.astype(jnp.result_type(float))
     space = np.ndim(mask) if mask is not None else len(spacing) if spacing is not None else image.ndim - 1
     if image.ndim == space:
         image = image[None]

@@ -53,7 +53,7 @@ def suffix_of(path: str | os.PathLike) -> str:
     return found
 
 
-def read(path: str | os.PathLike) -> Volume:
+def read(path: str | os.PathLike, *, indices: bool = False) -> Volume:
     """Read one file: NIfTI and MGZ (slices too, channels on the fourth axis), NRRD, npy, TIFF, a picture; or a folder.
 
     An npy array of two or three axes is one channel; of four, its first axis is the channels. A picture's colours are
@@ -61,6 +61,7 @@ def read(path: str | os.PathLike) -> Volume:
 
     Args:
         path: the file, or the folder of a series.
+        indices: keep the indices of a picture that has a palette, as label maps are kept, instead of its colours.
 
     Returns:
         Its numbers; a third axis of length one is dropped.
@@ -74,7 +75,7 @@ def read(path: str | os.PathLike) -> Volume:
     if not (series or path.is_file()):
         raise InputError(f"{path}: no such file; check the path")
     try:
-        volume = _read_series(path) if series else _read(path, suffix)
+        volume = _read_series(path) if series else _read(path, suffix, indices)
     except InputError:
         raise
     except Exception as fault:  # each format's library has exceptions of its own
@@ -88,7 +89,7 @@ def read(path: str | os.PathLike) -> Volume:
     return volume
 
 
-def _read(path: Path, suffix: str) -> Volume:
+def _read(path: Path, suffix: str, indices: bool) -> Volume:
     if suffix in NIFTI:
         import nibabel
 
@@ -117,7 +118,8 @@ def _read(path: Path, suffix: str) -> Volume:
         from PIL import Image
 
         with Image.open(path) as image:
-            data = np.asarray(image)
+            coded = image.mode == "CMYK" or (image.mode == "P" and not indices)
+            data = np.asarray(image.convert("RGB") if coded else image)
         data = np.moveaxis(data, -1, 0) if data.ndim == 3 else data[None]
         data = data[:-1] if data.shape[0] in (2, 4) else data  # the last is opacity
     return Volume(data, (1.0,) * (data.ndim - 1), None, str(path))
@@ -217,7 +219,7 @@ def read_seeds(path: str | os.PathLike, image: Volume) -> np.ndarray:
     Raises:
         InputError: not on the grid, not whole, or negative.
     """
-    volume = read(path)
+    volume = read(path, indices=True)
     same_grid(volume, image, "seed map")
     if volume.data.shape[0] != 1:
         raise InputError(f"{path}: {volume.data.shape[0]} channels; a seed map has one, with 0, 1, 2, ... in it")

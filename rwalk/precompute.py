@@ -14,7 +14,7 @@ import numpy as np
 from rwalk import cache, graph
 from rwalk.checks import InputError
 from rwalk.data import Case
-from rwalk.eigen import Basis
+from rwalk.eigen import Basis, unfit
 from rwalk.graph import Lattice
 from rwalk.options import Bases, Eigen, Weights
 
@@ -54,7 +54,13 @@ def opened(eigen: Eigen, bases: Bases, graph: str, place: Any) -> cache.Kept | N
     """
     if bases.path is not None:
         kept = cache.load(Path(bases.path), graph, place=place)
-        known = kept.basis.values.size
+        normalised, known = cache.read_meta(kept.path)["settings"]["normalised"], kept.basis.values.size
+        if normalised != eigen.normalised:
+            theirs, ours = (str(flag).lower() for flag in (normalised, eigen.normalised))
+            raise InputError(
+                f"{bases.path}: computed with eigen.normalised={theirs}, this run has {ours}; set "
+                f"eigen.normalised={theirs}, or open another basis"
+            )
         if known < eigen.k:
             raise InputError(f"{bases.path}: holds {known} pairs, eigen.k={eigen.k}; set eigen.k={known} or less")
         few = kept.basis._replace(
@@ -67,6 +73,17 @@ def opened(eigen: Eigen, bases: Bases, graph: str, place: Any) -> cache.Kept | N
         return None
     path = cache.path_of(Path(bases.folder), graph, settings_of(eigen, bases))
     return cache.load(path, graph, place=place) if path.exists() else None
+
+
+def check_pairs(lattice: Lattice, eigen: Eigen) -> None:
+    """Refuse more pairs than the eigensolver finds of a graph, or a graph too large for it.
+
+    Raises:
+        InputError: `eigen` does not fit.
+    """
+    fault = unfit(eigen.k, int((graph.degree(lattice) > 0).sum()), eigen.method)
+    if fault is not None:
+        raise InputError(f"eigen.{fault}")
 
 
 class Interval(NamedTuple):
@@ -101,11 +118,16 @@ def advance(
 
     Returns:
         The state after it; a basis that has converged is kept if that is asked for.
+
+    Raises:
+        InputError: see `opened` and `check_pairs`.
     """
     if step == 0 and (kept := opened(eigen, bases, graph, place)) is not None:
         return Interval(_like(kept.basis, before.basis), kept.seconds, True)
     if step and (before.found or bool(before.basis.converged)):
         return before
+    if step == 0:
+        check_pairs(lattice, eigen)
     begin = time.perf_counter()
     start = widened(before.basis).vectors if step else None
     basis = eigen.basis(lattice, jax.random.fold_in(key, step), start=start, steps=bases.steps)

@@ -94,7 +94,7 @@ class Server:
         try:
             threading.Event().wait(self.serve.seconds)
         except KeyboardInterrupt:
-            print("the page is closed", flush=True)
+            print("the page is closed; an answer that is being improved is finished first", flush=True)
         finally:
             server.shutdown()
             server.server_close()

@@ -98,7 +98,7 @@ class Session:
         self.worker.start()
 
     def stop(self) -> None:
-        """End that thread."""
+        """End that thread; what it computes at this moment is finished first."""
         with self.changed:
             self.over = True
             self.changed.notify_all()
@@ -247,9 +247,8 @@ class Session:
         while True:
             with self.changed:
                 self.changed.wait_for(self._has_news_since(improved))
-            if self.over:
-                return
-            time.sleep(self.told.serving.settle)
+                if self.changed.wait_for(lambda: self.over, self.told.serving.settle):
+                    return
             with self.lock:
                 question, graph, x, lattice = self.question, self.graph, self.x, self.lattice
                 posed = self._posed(self.seeds) if x is not None else None
@@ -285,7 +284,7 @@ class Session:
         with self.lock:
             lattice, whole = self.lattice, self.factor == 1 and self.region is None
             cut = self.region is not None
-        if whole:
+        if whole or not bool(lattice.weights.any()):  # without an edge there are no pairs
             return graph
         if cut:
             basis = topology.restrict(told.basis, lattice, normalised=told.normalised)

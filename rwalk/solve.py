@@ -155,10 +155,11 @@ def random_walker(
         The probabilities; rows sum to one where every component has a seed or priors that sum to one.
 
     Raises:
-        ValueError: neither seeds nor priors, shapes that do not fit, other aggregates.
+        ValueError: neither seeds nor priors, shapes that do not fit, a seed of no region, other aggregates.
 
     Source: Grady 2006 (seeds), Andrews, Hamarneh and Saad 2010 (priors).
     """
+    _refuse_labels(seeds, regions)
     if start is None:  # an array as well: one compiled program serves cold and warm starts
         start = jnp.zeros((regions, *lattice.shape), lattice.weights.dtype)
     problem: dict[str, Any] = {"seeds": seeds, "priors": priors, "gamma": gamma}
@@ -197,6 +198,16 @@ def converted(tree: Any, dtype: Any) -> Any:
         return leaf.astype(dtype) if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating) else leaf
 
     return jax.tree.map(convert, tree)
+
+
+def _refuse_labels(seeds: jax.Array | None, regions: int) -> None:
+    """Such seeds would hold zeros; inside `jit` their values are not known."""
+    if seeds is None or isinstance(seeds, jax.core.Tracer):
+        return
+    with jax.ensure_compile_time_eval():  # what the caller compiles may close over them
+        largest = int(jnp.max(seeds))
+    if largest >= regions:
+        raise ValueError(f"seeds hold label {largest}, regions={regions} allows 0 to {regions - 1}; give more regions")
 
 
 def _refuse_tracers(lattice: Lattice) -> None:

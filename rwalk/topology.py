@@ -71,28 +71,28 @@ def keep(lattice: Lattice, region: Any) -> Lattice:
 
 
 def crop(lattice: Lattice, box: Box) -> Lattice:
-    """The graph within a box of voxels, from and to along each axis, as a smaller lattice."""
-    window = _window(box)
-    inner = keep(Lattice(lattice.weights[(slice(None), *window)], lattice.active[window], lattice.offsets), True)
-    if 0 in inner.shape:
-        raise ValueError(f"the box {box} holds no voxel of a lattice of shape {lattice.shape}")
-    return inner
+    """The graph within a box, from and to along each axis, as a smaller lattice; a ValueError if it is not within."""
+    window = _window(box, lattice.shape)
+    return keep(Lattice(lattice.weights[(slice(None), *window)], lattice.active[window], lattice.offsets), True)
 
 
-def _window(box: Box) -> tuple[slice, ...]:
+def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    within = (0 <= low < high <= size for (low, high), size in zip(box, shape, strict=False))
+    if len(box) != len(shape) or not all(within):
+        raise ValueError(f"the box {box} is not within a lattice of shape {shape}; give 0 <= from < to <= size an axis")
     return tuple(slice(low, high) for low, high in box)
 
 
 def rows_in(vectors: jax.Array, shape: tuple[int, ...], box: Box) -> jax.Array:
-    """The part of `[n, K]` that lies in a box."""
-    return vectors.reshape(*shape, -1)[_window(box)].reshape(-1, vectors.shape[1])
+    """The part of `[n, K]` that lies in a box; raises like `crop`."""
+    return vectors.reshape(*shape, -1)[_window(box, shape)].reshape(-1, vectors.shape[1])
 
 
 def rows_into(vectors: jax.Array, shape: tuple[int, ...], box: Box) -> jax.Array:
-    """`[n, K]` of a box put into a lattice of this shape, zero around it."""
-    whole = jnp.zeros((*shape, vectors.shape[1]), vectors.dtype)
+    """`[n, K]` of a box put into a lattice of this shape, zero around it; raises like `crop`."""
+    window, whole = _window(box, shape), jnp.zeros((*shape, vectors.shape[1]), vectors.dtype)
     inner = vectors.reshape(*(high - low for low, high in box), -1)
-    return whole.at[_window(box)].set(inner).reshape(math.prod(shape), -1)
+    return whole.at[window].set(inner).reshape(math.prod(shape), -1)
 
 
 def restrict(
@@ -119,6 +119,9 @@ def restrict(
 
     Returns:
         The basis.
+
+    Raises:
+        ValueError: no two voxels of the graph are joined.
     """
     vectors = basis.vectors if vectors is None else vectors
     mass = graph.mass(lattice, normalised=normalised)
@@ -131,7 +134,7 @@ def indicators(lattice: Lattice, dtype: Any) -> jax.Array:
     pieces = graph.components(lattice).ravel()
     sizes = np.bincount(pieces[pieces >= 0])
     chosen = [piece for piece in np.argsort(-sizes, kind="stable")[:LARGEST_PIECES] if sizes[piece] > 1]
-    return jnp.asarray(np.stack([pieces == piece for piece in chosen], 1), dtype)
+    return jnp.asarray(pieces[:, None] == np.asarray(chosen, int)[None], dtype)
 
 
 def grow(

@@ -160,11 +160,19 @@ def refit(
 
     Returns:
         The basis.
+
+    Raises:
+        ValueError: the graph has no edge, or the vectors are zero wherever it has one.
     """
     pencil = pencil_of(lattice, mass)
     weight = columns.weight(pencil)
     blocks: Blocks = tuple(_scaled(x, pencil.near_null) for x in (vectors, extra) if x is not None and x.shape[1])
     values, block = _projected(pencil, weight, blocks, count)
+    if not len(values):
+        raise ValueError(
+            f"the vectors are zero wherever one of the {int(lattice.active.sum())} voxels of the graph has an edge; a "
+            "basis needs two neighbours: keep some"
+        )
     missing = BATCH * -(-(max(8, count // 5) + count - len(values)) // BATCH)
     guards = columns.random_block(pencil, jax.random.key(0) if key is None else key, missing)
     blocks, taken = (block, columns.mild(pencil, guards, DOUBT)), 0

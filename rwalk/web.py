@@ -5,11 +5,12 @@ It is for the user of this machine alone: bound to 127.0.0.1, and silent where i
 
 import io as streams
 import json
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,11 +45,20 @@ def listen(session: Session, port: int, folder: Path) -> ThreadingHTTPServer:
     """
     handler = type("Handler", (Handler,), {"session": session, "folder": folder})
     try:
-        server = ThreadingHTTPServer((HOST, port), handler)
+        return Listener((HOST, port), handler)
     except OSError as fault:
         raise InputError(f"serve.port={port}: {fault.strerror}; give another one, 0 picks one that is free") from fault
-    server.daemon_threads = True
-    return server
+
+
+class Listener(ThreadingHTTPServer):
+    """A thread a request, none of which keeps the process; a page that goes away is no fault."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of a fault on the terminal, unless the other end hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,12 +73,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Pages and pictures."""
-        parts = urlsplit(self.path)
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        if parts.path in PAGES:
-            name, kind = PAGES[parts.path]
-            text = (Path(__file__).parent / "templates" / name).read_bytes()
-            self._send(200, text, f"{kind}; charset=utf-8")
+        path, _, text = self.path.partition("?")
+        query = {key: values[-1] for key, values in parse_qs(text).items()}
+        if path in PAGES:
+            name, kind = PAGES[path]
+            page = (Path(__file__).parent / "templates" / name).read_bytes()
+            self._send(200, page, f"{kind}; charset=utf-8")
         else:
             self._answer(
                 {"/about": about, "/state": lambda s, _: s.state(), "/slice": picture, "/overlay": overlay}, query
@@ -76,7 +86,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Interactions, as JSON."""
-        size = int(self.headers.get("Content-Length") or 0)
+        try:
+            size = int(self.headers.get("Content-Length") or 0)
+        except ValueError:
+            size = 0
         if self.headers.get_content_type() != "application/json" or not 0 < size <= LARGEST:
             self.close_connection = True
             self._refuse(
@@ -86,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(size)
         try:
             given = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             self._refuse(400, "the request is no JSON object")
@@ -101,13 +114,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").rsplit(":", 1)[0] not in (HOST, "localhost"):
             self._refuse(403, f"this page answers to {HOST} alone")
             return
-        verb = verbs.get(urlsplit(self.path).path)
+        path = self.path.partition("?")[0]
+        verb = verbs.get(path)
         if verb is None:
-            self._refuse(404, f"{urlsplit(self.path).path}: not known; known are {', '.join(verbs)}")
+            self._refuse(404, f"{path}: not known; known are {', '.join(verbs)}")
             return
         try:
             found = verb(self.session, given)
-        except (InputError, KeyError, TypeError, ValueError) as fault:
+        except (InputError, KeyError, OverflowError, TypeError, ValueError) as fault:
             line = f"{fault.args[0]}: missing" if isinstance(fault, KeyError) else str(fault)
             self._refuse(400, " ".join(line.split()))
             return

@@ -14,6 +14,7 @@ from rwalk.stencil import neighbours, on_host, placed_like, reciprocal
 
 Method = Literal["lobpcg", "chebyshev", "lanczos", "scipy", "dense"]
 MILD = 10  # degree of the filter on the start: takes out the corners that aggregates and pieces have
+FEW = 8  # voxels a pair below which the matrix is written out
 METHODS = ("lobpcg", "chebyshev", "lanczos", "scipy", "dense")
 
 
@@ -78,27 +79,36 @@ def smallest_eigenpairs(
         The basis; `converged` says whether the stopping rule was met.
 
     Raises:
-        ValueError: unknown method, or K is not below the number of coupled voxels.
+        ValueError: unknown method, or one that does not find so many pairs of so many coupled voxels.
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}; allowed are {', '.join(METHODS)}")
     pencil = pencil_of(lattice, normalised=normalised)
     coupled = int((pencil.mass.diagonal > 0).sum())
-    if not 0 < k <= coupled:
-        raise ValueError(f"k={k} pairs of {coupled} coupled voxels; ask for 1 to {coupled}")
+    if (fault := unfit(k, coupled, method)) is not None:
+        raise ValueError(fault)
     y0 = None if x0 is None else _unscale(pencil, x0)
     if method == "dense":
         found = reference.dense(pencil, k)
     elif method == "scipy":
         found = reference.shift_invert(pencil, k, x0=y0, **plan)
     else:
-        if coupled < 8 * k:  # a block of vectors is nearly the whole space, where iterating makes no sense
+        if coupled < FEW * k:  # a block of vectors is nearly the whole space, where iterating makes no sense
             return describe(lattice, pencil, *reference.dense(pencil, k)[1:])
         key = jax.random.key(0) if key is None else key
         block = k + (max(8, k // 5) if guards is None else guards)
         rules = {"tol": tol, "residual": residual, "maximum": maximum, "key": key, **plan}
         found = _iterate(lattice, pencil, k, block, method, y0, rules)
     return describe(lattice, pencil, *found[1:])
+
+
+def unfit(k: int, coupled: int, method: Method) -> str | None:
+    """What keeps a method from finding k pairs of so many coupled voxels, in one line; None if nothing does."""
+    large = coupled > reference.LARGEST_DENSE
+    if method == "dense" and large:
+        return f"method=dense: {coupled} coupled voxels, {reference.LARGEST_DENSE} are allowed; use lobpcg"
+    most = coupled - 1 if method == "scipy" else coupled // FEW if large else coupled
+    return None if 0 < k <= most else f"k={k} pairs of {coupled} coupled voxels; ask for 1 to {most}"
 
 
 def _unscale(pencil: Pencil, vectors: Any) -> jax.Array:

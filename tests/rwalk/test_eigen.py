@@ -148,7 +148,12 @@ def test_misuse_is_refused_with_the_remedy(plane):
         eigen.smallest_eigenpairs(lattice, 3, method="power")
     with pytest.raises(ValueError, match=r"k=5000 pairs of \d+ coupled voxels; ask for"):
         eigen.smallest_eigenpairs(lattice, 5000)
+    large = lattice_of(np.ones((90, 90)))
+    with pytest.raises(ValueError, match="k=2000 pairs of 8100 coupled voxels; ask for 1 to 1012"):
+        eigen.smallest_eigenpairs(large, 2000)  # too many to iterate, too large to be written out
+    with pytest.raises(ValueError, match=r"coupled voxels; ask for 1 to \d+"):
+        eigen.smallest_eigenpairs(lattice, int((graph.degree(lattice) > 0).sum()), method="scipy")
     with pytest.raises(ValueError, match="operator='cubed' of lanczos; allowed are inverted, filtered, plain"):
         eigen.smallest_eigenpairs(lattice, 12, method="lanczos", operator="cubed")
     with pytest.raises(ValueError, match="use lobpcg"):
-        eigen.smallest_eigenpairs(lattice_of(np.ones((90, 90))), 3, method="dense")
+        eigen.smallest_eigenpairs(large, 3, method="dense")

@@ -141,6 +141,14 @@ def test_a_constant_image_has_equal_finite_weights(convention):
     assert len(np.unique(np.round(weights[weights > 0], 12))) == 1
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, bool])
+def test_an_image_of_whole_numbers_has_the_weights_of_the_same_numbers_in_floating_point(dtype):
+    image = np.array([[[0, 200, 10], [200, 0, 5]]]).astype(dtype)
+    options = {"beta": 0.9, "scale": "max"}
+    found = graph.build(image, **options).weights
+    np.testing.assert_array_equal(found, graph.build(image.astype(np.float64), **options).weights)
+
+
 def test_components_of_a_cut_lattice():
     mask = np.ones((3, 5), bool)
     mask[:, 2] = False

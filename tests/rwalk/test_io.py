@@ -39,6 +39,26 @@ def test_pictures_and_npy_are_read_with_channels_first(tmp_path, noise):
     assert io.read(tmp_path / "b.npy").data.shape == (1, 5, 6)
 
 
+def test_a_palette_and_printers_inks_are_read_as_colours_but_seeds_as_indices(tmp_path):
+    from PIL import Image
+
+    marks = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    palette = np.array([[0, 0, 0], [10, 200, 30], [90, 5, 250]], np.uint8)
+    indexed = Image.fromarray(marks, "P")
+    indexed.putpalette(palette.tobytes())
+    indexed.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(io.read(tmp_path / "p.png").data, np.moveaxis(palette[marks], -1, 0))
+    image = io.Volume(np.zeros((1, 2, 3)), (1.0, 1.0), None, "image")
+    np.testing.assert_array_equal(io.read_seeds(tmp_path / "p.png", image), marks.astype(int) - 1)
+    inks = np.zeros((8, 8, 4), np.uint8)
+    inks[:, 4:, 3] = 255  # black ink alone
+    Image.fromarray(inks, "CMYK").save(tmp_path / "inks.jpg", quality=100)
+    found = io.read(tmp_path / "inks.jpg").data.astype(int)
+    assert found.shape == (3, 8, 8)
+    assert found[:, :, :4].min() > 250
+    assert found[:, :, 4:].max() < 5
+
+
 @settings(deadline=None, max_examples=20)
 @given(
     array=hnp.arrays(

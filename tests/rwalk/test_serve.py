@@ -1,5 +1,6 @@
 """Painting: answers equal those of the solvers, requests are told what is wrong, and a real browser paints."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rwalk import data, deflate, eigen, paint, seeding, solve
+from rwalk import data, deflate, eigen, paint, seeding, serve, solve
 from rwalk.checks import InputError
 from rwalk.io import Volume
 from rwalk.options import Problem, Serving, Weights
@@ -170,6 +171,36 @@ def test_beta_and_region_update_the_basis_and_the_answer_gets_better_behind_the_
         session.change(1000, None)
     with pytest.raises(InputError, match="hold no voxel of the mask; draw it inside"):
         session.change(1, paint.Region((100, 6, 4), 2))
+
+
+def test_a_region_of_one_voxel_is_left_as_it_is(session):
+    session.change(1.0, paint.Region((-1, -1, -1), 1))
+    assert int(session.active.sum()) == 1
+    assert session._filter(session.graph, 0) == session.graph
+
+
+def test_nothing_is_begun_behind_a_page_that_is_closed(told, monkeypatch):
+    session, begun = Session(replace(told, serving=replace(SERVING, settle=2.0))), threading.Event()
+    monkeypatch.setattr(session, "_improved", lambda *_: begun.set())
+    session.worker.start()
+    paint_two(session)
+    session.stop()
+    assert not session.worker.is_alive()
+    assert not begun.is_set()
+
+
+def test_the_end_by_the_keyboard_is_told_before_it_is_waited_for(session, capsys):
+    class Interrupted:
+        """Ctrl-C where the page waits for its end."""
+
+        port = 0
+
+        @property
+        def seconds(self):
+            raise KeyboardInterrupt
+
+    serve.Server(None, None, None, None, None, Interrupted())._until_the_end(session)
+    assert "an answer that is being improved is finished first" in capsys.readouterr().out
 
 
 def wait_for(session, stage):

@@ -146,9 +146,14 @@ def test_neither_other_seeds_nor_a_first_guess_compile_again(problem):
 
 
 def test_misuse_is_refused_with_the_remedy(problem):
-    lattice, _, priors = problem
+    lattice, seeds, priors = problem
     with pytest.raises(ValueError, match="neither seeds nor priors"):
         solve.random_walker(lattice, regions=3)
+    for given in (seeds, np.asarray(seeds)):
+        with pytest.raises(ValueError, match="seeds hold label 2, regions=2 allows 0 to 1; give more regions"):
+            solve.random_walker(lattice, regions=2, seeds=given)
+    with pytest.raises(ValueError, match="seeds hold label 2"):  # closed over by what is compiled
+        jax.jit(lambda held: solve.random_walker(held, regions=2, seeds=seeds).x)(lattice)
     with pytest.raises(ValueError, match="priors must have the lattice's shape"):
         solve.random_walker(lattice, regions=2, priors=priors, gamma=1.0)
 

@@ -15,6 +15,7 @@ import pytest
 
 from rwalk import cache, options, precompute
 from rwalk.checks import InputError
+from rwalk.eigen import reference
 from tests.conftest import REPOSITORY
 from tests.rwalk.test_smoke import files, inputs, run  # noqa: F401 - fixtures
 
@@ -46,7 +47,7 @@ def test_a_kept_basis_is_opened_and_no_eigensolver_runs(kept, files, tmp_path, m
         run(tmp_path / "other", *inputs(files), "problem=priors", "weights.beta=50", *inside(kept))
 
 
-def test_a_basis_of_another_image_is_refused_in_one_line(kept, files, tmp_path):  # noqa: F811
+def test_a_basis_of_another_image_or_eigenproblem_is_refused_in_one_line(kept, files, tmp_path):  # noqa: F811
     [path] = (kept[0] / "bases").iterdir()
     other = [*inputs(files)[:1], f"image.path={files}/seeds.nii.gz", *inputs(files)[2:]]
     with pytest.raises(InputError, match="belongs to another image, mask or weights; give") as caught:
@@ -54,6 +55,8 @@ def test_a_basis_of_another_image_is_refused_in_one_line(kept, files, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"holds 6 pairs, eigen\.k=9; set eigen\.k=6 or less"):
         run(tmp_path / "more", *inputs(files), f"basis.path={path}", "eigen.k=9")
+    with pytest.raises(InputError, match=r"computed with eigen\.normalised=true, this run has false; set"):
+        run(tmp_path / "problem", *inputs(files), f"basis.path={path}", "eigen.normalised=false")
     with pytest.raises(InputError, match="no basis is kept here"):
         run(tmp_path / "none", *inputs(files), f"basis.path={tmp_path}")
 
@@ -106,6 +109,21 @@ def experiment(files, folder, **changes):  # noqa: F811
     )  # fmt: skip
     bases = options.Bases(folder=str(folder), write=True, path=None, steps=8, storage=None)
     return precompute.Precompute(image, weights, replace(eigen, **changes), bases)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"k": 900}, r"^eigen\.k=900 pairs of 840 coupled voxels; ask for 1 to 105$"),
+        ({"k": 900, "method": "scipy"}, r"^eigen\.k=900 .* ask for 1 to 839$"),
+        ({"method": "dense"}, r"^eigen\.method=dense: 840 coupled voxels, 500 are allowed; use lobpcg$"),
+    ],
+)
+def test_pairs_that_the_eigensolver_does_not_find_are_one_line(changes, words, files, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(reference, "LARGEST_DENSE", 500)
+    work = experiment(files, tmp_path / "bases", **changes)
+    with pytest.raises(InputError, match=words):
+        next(work.run(work.init(jax.random.key(0)), place=lambda array, _=0: array))
 
 
 @pytest.mark.slow

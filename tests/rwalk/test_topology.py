@@ -47,6 +47,14 @@ def test_a_region_cut_out_has_the_values_of_its_own_and_a_zero_for_each_piece(se
     assert not np.asarray(cut.weights)[:, ~region].any()
 
 
+def test_a_graph_of_lone_voxels_has_no_indicators_and_its_basis_is_refused(setting):
+    lattice, _, basis = setting
+    lone = topology.keep(lattice, np.indices(SHAPE).sum(0) % 2 == 0)
+    assert topology.indicators(lone, jnp.float64).shape == (lattice.active.size, 0)
+    with pytest.raises(ValueError, match="one of the 210 voxels of the graph has an edge; a basis needs"):
+        topology.restrict(basis, lone)
+
+
 @pytest.mark.slow
 def test_a_crop_is_the_cut_region_as_a_smaller_lattice_and_growing_undoes_it(setting):
     lattice, _, basis = setting
@@ -189,5 +197,8 @@ def test_misuse_is_refused_with_the_remedy(setting):
         woodbury.change_of([3], [3], [1.0])
     with pytest.raises(ValueError, match="at most 4096 together"):
         woodbury.seeds(basis, np.arange(4096), np.zeros(4096, int), 1, woodbury.change_of([0], [1], [1.0]))
-    with pytest.raises(ValueError, match="holds no voxel"):
-        topology.crop(lattice, ((5, 5), (0, 3)))
+    for box in (((5, 5), (0, 3)), ((4, 21), (0, 3)), ((-4, 20), (0, 3)), ((0, 3),)):  # empty, beyond, before, an axis
+        with pytest.raises(ValueError, match=r"is not within a lattice of shape \(20, 21\); give 0 <= from < to"):
+            topology.crop(lattice, box)
+        with pytest.raises(ValueError, match="is not within"):
+            topology.rows_in(basis.vectors, SHAPE, box)

@@ -3,7 +3,10 @@
 import json
 import re
 import shutil
+import socket
+import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -41,7 +44,7 @@ def ask(url, body=None, **headers):
             return fault.code, fault.read()
 
 
-def test_bad_requests_get_one_clear_line(site):
+def test_bad_requests_get_one_clear_line(site, capfd):
     address, folder = site
     stroke = {"points": [[1, 2, 3]], "axis": 2, "radius": 1, "label": 1}
     for path, body, words in (
@@ -49,6 +52,9 @@ def test_bad_requests_get_one_clear_line(site):
         ("paint", {**stroke, "label": 9}, "a label 0 to 3"),
         ("paint", {"axis": 1}, "points: missing"),
         ("paint", b"[1", "no JSON object"),
+        ("paint", b"[" * 10**5, "no JSON object"),
+        ("paint", {**stroke, "points": [[10**30, 2, 3]]}, "too large"),
+        ("paint", {**stroke, "axis": float("inf")}, "infinity"),
         ("graph", {"factor": 0}, r"0\.05 to 20"),
         ("graph", {"factor": "x"}, "could not convert"),
         ("save", {}, "paint seeds of two labels first"),
@@ -66,7 +72,27 @@ def test_bad_requests_get_one_clear_line(site):
         assert "\n" not in line
     assert ask(f"{address}/state", Host="elsewhere.org")[0] == 403
     assert ask(f"{address}/undo", {}, **{"Content-Type": "text/plain"})[0] == 400
+    code, content = ask(f"{address}/undo", {}, **{"Content-Length": "abc"})
+    assert code == 400
+    assert re.search("JSON of 1 to", json.loads(content)["error"])
     assert not list(folder.iterdir())
+    assert capfd.readouterr().err == ""
+
+
+def test_a_page_that_goes_away_leaves_the_terminal_clean(site, session, capfd):  # noqa: F811
+    before, port = set(threading.enumerate()), int(site[0].rsplit(":", 1)[1])
+    # The lock holds the answer back until the other end has hung up.
+    with session.lock, socket.create_connection((web.HOST, port)) as client:
+        client.sendall(b"GET /state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        deadline = time.monotonic() + 60
+        while not (asked := set(threading.enumerate()) - before):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, no farewell
+    for thread in asked:
+        thread.join(60)
+    assert capfd.readouterr().err == ""
+    assert ask(f"{site[0]}/state")[0] == 200
 
 
 def test_what_is_saved_lies_on_the_grid_of_the_image(site, session):  # noqa: F811
