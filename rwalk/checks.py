@@ -74,22 +74,23 @@ def check_seeds(seeds: np.ndarray, mask: np.ndarray, name: str) -> None:
         )
 
 
-def check_label_map(values: np.ndarray, name: str) -> None:
+def check_label_map(values: np.ndarray, name: str, what: str = "label map") -> None:
     """Refuse a label map that holds anything but labels.
 
     Args:
         values: `[C, *shape]`.
         name: of the file, for the message.
+        what: it is, likewise.
 
     Raises:
         InputError: several channels, or values that are not whole, negative or above 2^31 - 1.
     """
     if len(values) != 1:
-        raise InputError(f"{name}: {len(values)} channels; a label map has one")
+        raise InputError(f"{name}: {len(values)} channels; a {what} has one")
     if (values != np.round(values)).any() or values.min() < 0 or values.max() > np.iinfo(np.int32).max:
         odd = values[values != np.round(values)]
         shown = f"{odd[0]:g} among them" if odd.size else f"{values.min():g} to {values.max():g}"
-        raise InputError(f"{name}: labels must be whole numbers from 0 to 2147483647, got {shown}")
+        raise InputError(f"{name}: the {what} must hold whole numbers from 0 to 2147483647, got {shown}")
 
 
 def check_labels(seeds: np.ndarray, known: int, name: str, priors: str) -> None:

@@ -129,7 +129,7 @@ def from_file(path: str | None, mask: str | None, pool: int, truth: str | None =
         # What the mask leaves out may be NaN and must not spoil the cubes it is averaged into.
         volume = volume._replace(data=np.where(inside > 0, volume.data, 0))
     part = inside if pool == 1 else average(inside, pool)
-    known = None if truth is None else most_common(io.read_seeds(truth, volume), pool)
+    known = None if truth is None else most_common(io.read_seeds(truth, volume, "truth"), pool)
     case = make_case(coarser(volume, pool), part[0] > 0.5, Path(path).name, known)
     return case if pool == 1 else case._replace(fine=Fine(volume, inside[0] > 0, pool))
 

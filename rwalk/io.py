@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rwalk.checks import InputError
+from rwalk.checks import InputError, check_label_map
 
 NIFTI = (".nii", ".nii.gz", ".mgz")
 NRRD = (".nrrd", ".nhdr")
@@ -213,22 +213,16 @@ def same_grid(volume: Volume, image: Volume, what: str) -> None:
         )
 
 
-def read_seeds(path: str | os.PathLike, image: Volume) -> np.ndarray:
-    """Read seeds on the image's grid, `[*shape]`: 0..L-1, -1 where the file holds 0.
+def read_seeds(path: str | os.PathLike, image: Volume, what: str = "seed map") -> np.ndarray:
+    """Read seeds on the image's grid, `[*shape]`: 0..L-1, -1 where the file holds 0; `what` they are in a message.
 
     Raises:
-        InputError: not on the grid, not whole, or negative.
+        InputError: not on the grid, or see `rwalk.checks.check_label_map`.
     """
     volume = read(path, indices=True)
-    same_grid(volume, image, "seed map")
-    if volume.data.shape[0] != 1:
-        raise InputError(f"{path}: {volume.data.shape[0]} channels; a seed map has one, with 0, 1, 2, ... in it")
-    values = volume.data[0]
-    if (values != np.round(values)).any() or values.min() < 0:
-        raise InputError(
-            f"{path}: seeds must be whole numbers, 0 for unmarked, got {values.min():g} to {values.max():g}"
-        )
-    return values.astype(np.int32) - 1
+    same_grid(volume, image, what)
+    check_label_map(volume.data, str(path), what)
+    return volume.data[0].astype(np.int32) - 1
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:

@@ -100,7 +100,7 @@ def from_files(case: Case, path: str | None, labels: str | None, reference: str 
 
 def _labels(path: str, grid: Volume) -> np.ndarray:
     """A label map on the fixed grid, `[*shape]` int32."""
-    volume = io.read(path)
+    volume = io.read(path, indices=True)
     check_label_map(volume.data, path)
     return resample(volume, grid, order=0).astype(np.int32)
 

@@ -140,6 +140,21 @@ def files_of(folder, noise, shape):
     return str(folder / "i.npy"), str(folder / "m.npy")
 
 
+@pytest.mark.parametrize(
+    ("truth", "words"),
+    [
+        (np.ones((4, 6, 5)), r"t\.npy: the truth has shape \(4, 6, 5\)"),
+        (np.full((4, 6, 4), 0.5), r"t\.npy: the truth must hold whole numbers from 0"),
+        (np.ones((2, 4, 6, 4)), r"t\.npy: 2 channels; a truth has one"),
+    ],
+)
+def test_a_truth_that_does_not_fit_is_called_so(truth, words, tmp_path, noise):
+    image, mask = files_of(tmp_path, noise, (4, 6, 4))
+    np.save(tmp_path / "t.npy", truth)
+    with pytest.raises(InputError, match=words):
+        data.from_file(image, mask, 1, str(tmp_path / "t.npy"))
+
+
 def test_absent_data_are_one_line_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.delenv("QUARTET_DATA", raising=False)
     with pytest.raises(InputError, match=r"QUARTET_DATA is not set; give image\.path=FOLDER of brain_pair"):

@@ -180,7 +180,7 @@ def seeded(*marks):
             "s: seeds of label 5, the priors p have labels 1 to 2; give priors of all labels",
         ),
         (lambda: checks.check_label_map(np.full((1, 2, 2), 7.0), "l"), None),
-        (lambda: checks.check_label_map(np.full((1, 2, 2), 0.5), "l"), "l: labels must be whole numbers from 0"),
+        (lambda: checks.check_label_map(np.full((1, 2, 2), 0.5), "l"), "l: the label map must hold whole numbers"),
         (lambda: checks.check_label_map(np.full((1, 2, 2), np.nan), "l"), "got nan among them"),
         (lambda: checks.check_label_map(np.full((1, 2, 2), -1), "l"), "got -1 to -1"),
         (lambda: checks.check_label_map(np.full((1, 2, 2), np.inf), "l"), "got inf to inf"),

@@ -244,7 +244,7 @@ def test_the_table_of_two_brains_on_their_twins(tmp_path, monkeypatch):
         (
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/moving.nii.gz",
              "moving.labels={f}/fixed.nii.gz", "moving.reference={f}/fixed_labels.nii.gz"],
-            "fixed.nii.gz: labels must be whole numbers",
+            "fixed.nii.gz: the label map must hold whole numbers",
         ),
         (
             ["image=file", "image.path={f}/fixed.nii.gz", "moving=file", "moving.path={f}/far.nii.gz"],
