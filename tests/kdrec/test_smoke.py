@@ -28,8 +28,7 @@ def command(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "kdrec", *map(str, arguments)],
         cwd=cwd,
-        # As in `conftest.py`: what is asserted does not depend on speed, and programs compile in half the time.
-        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=280,
