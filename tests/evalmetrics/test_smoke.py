@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+from evalmetrics import data
 from quartet.collect import collect
 from quartet.launch import CONFIGS, execute
 from quartet.results import RunFolder
@@ -57,11 +58,17 @@ def sweeps(table: str) -> list[list[str]]:
     return cells if axes else [[]]
 
 
+@pytest.fixture(scope="module")
+def brain():
+    return twins.mni152()
+
+
 @pytest.mark.parametrize("table", TABLES)
-def test_table(table, tmp_path):
-    data = twins.make(table, tmp_path / "data")
+def test_table(table, brain, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "mni152", lambda: brain)
+    twin = twins.make(table, tmp_path / "data")
     for number, cell in enumerate(sweeps(table)):
-        result = run(tmp_path / "runs" / str(number), f"table={table}", "run=smoke", *data, *cell)
+        result = run(tmp_path / "runs" / str(number), f"table={table}", "run=smoke", *twin, *cell)
         assert result["failed"] == []
     shown = collect(tmp_path / "runs")
     report = yaml.safe_load((PACKAGE / "table" / f"{table}.yaml").read_text())["report"]

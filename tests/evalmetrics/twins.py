@@ -6,6 +6,8 @@ import nibabel
 import numpy as np
 import scipy.io
 
+from evalmetrics import data
+
 MAP_INFO = """# Keyword=IndivLabels (Please DO NOT change this line)
 # ID, name, file
 0, WM left one, PAM50_atlas_00.nii.gz
@@ -30,9 +32,16 @@ def make(table: str, folder: Path) -> list[str]:
     """Write the twin that a table reads into `folder` and return the overrides that point to it."""
     makers = {"bsds500": bsds500, "annotators": bsds500, "tracts": spinal_cord}
     if table not in makers:
-        return []  # its data come with an installed package
+        return []  # its data come with an installed package: `mni152`
     makers[table](folder)
     return [f"data.path={folder}"]
+
+
+def mni152() -> data.Mni152:
+    """Every fourth voxel of the MNI brain along each axis."""
+    brain = data.mni152()
+    volumes = (volume[::4, ::4, ::4] for volume in (brain.t1, brain.grey, brain.white))
+    return data.Mni152(*volumes, brain.affine @ np.diag([4.0, 4, 4, 1]))
 
 
 def write_annotations(file: Path, maps: np.ndarray) -> None:
