@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from evalmetrics import pairs, scores
+from tests.conftest import devices
 from tests.evalmetrics import definitions
 
 FOUR = """
@@ -41,7 +42,7 @@ print("equal")
 
 
 def test_four_devices_equal_one():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | devices(4) | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", FOUR], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.strip() == "equal", done.stderr
 

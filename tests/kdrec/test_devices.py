@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, devices
 
 PROGRAM = """
 import json, sys
@@ -28,11 +28,9 @@ print(json.dumps({"shares": shares, "row": {k: v for k, v in row.items() if isin
 """
 
 
-def trained(devices, *settings):
+def trained(count, *settings):
     """What each of some connected processes, of so many devices each, prints at last."""
-    environment = {
-        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(REPOSITORY)
-    }  # fmt: skip
+    environment = os.environ | devices(count) | {"PYTHONPATH": str(REPOSITORY)}
     running = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, json.dumps(one)],

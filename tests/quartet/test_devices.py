@@ -14,6 +14,7 @@ import pytest
 from quartet import devices
 from quartet.faults import UserFault
 from quartet.settings import Devices
+from tests import conftest
 from tests.conftest import REPOSITORY
 
 
@@ -84,7 +85,7 @@ def two_processes(program, *arguments):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | conftest.devices(2)
     running = [
         subprocess.Popen(
             [sys.executable, "-c", program, address, str(index), *arguments],

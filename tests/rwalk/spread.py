@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, devices
 from tests.quartet.test_devices import two_processes
 
 
-def printed(program: str, *, devices: int = 1) -> str:
+def printed(program: str, *, count: int = 1) -> str:
     """The last line of a program on so many devices."""
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = os.environ | devices(count)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True
     )  # fmt: skip

@@ -90,7 +90,7 @@ print(" ".join(f"{float(jax.jit(lambda y: (y * y).sum())(x)):.4f}" for x in foun
 @pytest.fixture(scope="module")
 def alone():
     """What the program on four devices says of them, then what it found on one."""
-    said, found = printed(FOUR, devices=4).split(maxsplit=1)
+    said, found = printed(FOUR, count=4).split(maxsplit=1)
     return said, numbers(found)
 
 

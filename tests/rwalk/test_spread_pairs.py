@@ -68,7 +68,7 @@ print(" ".join(f"{value:.7g}" for value in [*np.asarray(basis.values), *np.asarr
 @pytest.fixture(scope="module")
 def alone():
     """What the program on four devices says of them, then the values by LOBPCG on one."""
-    said, found = printed(FOUR, devices=4).split(maxsplit=1)
+    said, found = printed(FOUR, count=4).split(maxsplit=1)
     return said, numbers(found)
 
 
