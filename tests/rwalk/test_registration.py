@@ -286,6 +286,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(overrides, words, files, t
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("optimised")
 def test_the_real_pair_gets_more_alike(public_data, tmp_path):
     pair = public_data / "rwalk" / "brain_pair"
     if not pair.is_dir():
