@@ -134,6 +134,7 @@ def test_published_scores_of_single_images(public_data):
         assert hierarchy.THRESHOLDS[np.argmax(ours.covered)] == pytest.approx(published[index, 1])
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_every_published_digit_of_the_200_images(public_data):
     images = data.Bsds500(public_data)

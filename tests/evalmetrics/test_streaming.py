@@ -98,6 +98,7 @@ print(peak("VmHWM") - before)
 """
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 def test_memory_stays_flat(tmp_path):
     """Two views of one sparse file of 226 MB in blocks of 2 MB: the peak grows by a few blocks, not by the file."""

@@ -37,6 +37,7 @@ def test_a_list_of_partners_of_another_length_is_refused():
         tracts.tract_recovery(maps, labels, partners[:4])
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 @pytest.mark.parametrize("onto", ["maps", "labels"])
 def test_tracts_of_pam50_in_amu7t(public_data, onto):

@@ -224,6 +224,7 @@ def test_nothing_to_learn_from_is_refused():
         learn.fit([])
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "nll"), [("bugsinpy", 0.930, 3.8), ("sir", 0.926, 5.4)])
 def test_held_out_programs_are_ranked_as_well_as_an_earlier_implementation_did(public_data, key, name, least, nll):
