@@ -2,11 +2,7 @@
 
 import os
 
-# The older of XLA's two ways to write the code of a fusion compiles in two thirds of the time. What stands in XLA_FLAGS
-# counts for more: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest` compiles as for users.
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false {} --xla_force_host_platform_device_count=2".format(
-    os.environ.get("XLA_FLAGS", "")
-)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("WANDB_MODE", "offline")
 
