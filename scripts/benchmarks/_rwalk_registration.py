@@ -14,7 +14,7 @@ from harness.runner import Settings
 
 PEERS = "rwalk_registration"
 DEMONS = 0.2325  # error of the classic Demons on the real pair: what ours must not exceed
-LEVELS = ((8, 2, 3), (4, 2, 3), (2, 1, 3))  # edge of the cubes in voxels, radius, rounds
+LEVELS = ((8, 2, 3), (4, 2, 3), (2, 1, 2))  # edge of the cubes in voxels, radius, rounds
 GAMMA, HOLD, ALPHA, PATCH = 0.2, 2.0, 100.0, 1
 
 
