@@ -34,7 +34,7 @@ def benchmarks(settings: Settings) -> list[Benchmark]:
         exact("exact_128_cubed", volume(128), 3, every=48, classes=4, modes=("cg_j", "cg_mg")),
         *_rwalk_pairs.pairs(settings),
         _rwalk_update.update("update_beta_256", plane(256), 80),
-        _rwalk_registration.registration(settings),
+        *_rwalk_registration.registrations(settings),
     ]
 
 
