@@ -154,7 +154,7 @@ def test_the_jacobian_in_space_is_the_determinant(noise):
 
 def test_the_jacobian_of_a_field_on_one_slice_is_that_of_the_plane(noise):
     u = jnp.asarray(0.1 * noise.normal(size=(2, 6, 5)), jnp.float32)
-    slab = jnp.concatenate([u, jnp.zeros((1, 6, 5))])[..., None]
+    slab = jnp.concatenate([u, jnp.zeros((1, 6, 5), u.dtype)])[..., None]
     np.testing.assert_allclose(warp.jacobian(slab)[..., 0], warp.jacobian(u), rtol=1e-5)
 
 
