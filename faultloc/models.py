@@ -253,12 +253,11 @@ def load(path: str | Path) -> Model:
     try:
         arrays = load_arrays(path)
         header = json.loads(str(arrays.pop("header")))
-    except (ValueError, KeyError) as error:
+        version = header.get("version")
+    except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a saved model, or a damaged one; train it again, or give another") from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a saved model, or a damaged one; train it again, or give another")
-    if header.get("version") != VERSION:
-        raise InputError(f"{path}: version {header.get('version')} of the format, this program reads {VERSION}")
+    if version != VERSION:
+        raise InputError(f"{path}: version {version} of the format, this program reads {VERSION}")
     if lost := [name for name, kind in _NAMED.items() if not _holds(header.get(name), kind)]:
         raise InputError(
             f"{path}: the header of the model lacks {', '.join(lost)}; the file is damaged, train it again"

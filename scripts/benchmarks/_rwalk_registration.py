@@ -40,8 +40,8 @@ def _against_demons(
         lambda arrays: arrays["labels"],
         tolerance=tolerance,
         peers=tuple(
-            Peer(f"SimpleITK {name}", f"{PEERS}:{function}", bar, needs=("SimpleITK",))
-            for name, function in (("Demons", "demons"), ("symmetric Demons", "symmetric"))
+            Peer(f"SimpleITK {kind}", f"{PEERS}:{function}", bar, needs=("SimpleITK",))
+            for kind, function in (("Demons", "demons"), ("symmetric Demons", "symmetric"))
         ),
         answer=np.asarray,
         error=one_minus_dice,
